@@ -1,0 +1,2 @@
+//! The rules of portpool.
+#![forbid(unsafe_code)]
