@@ -6,6 +6,7 @@
 //! words for people live in the crates that depend on this one.
 #![forbid(unsafe_code)]
 
+pub mod abi;
 mod free_runs;
 mod limits;
 mod mix;

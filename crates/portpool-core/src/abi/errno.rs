@@ -1,0 +1,163 @@
+//! Which operation refuses with which errno, and what that errno says when it comes back.
+
+use crate::Refusal;
+
+/// The control codes: option names of `setsockopt` at [`super::LEVEL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(i32)]
+pub enum ControlCode {
+    /// Asks whether a pool of this version is attached; changes nothing.
+    Probe = 99,
+    /// Creates a runtime reservation owned by the socket (spec 1.2).
+    Acquire = 100,
+    /// Ends a reservation by its token (spec 1.3 rules 20 to 25).
+    Release = 101,
+    /// Ties an unbound socket to a token (spec 1.3 rules 10 to 19).
+    Associate = 102,
+}
+
+/// What can be refused: a control code, or a system call on an ordinary socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// A control code.
+    Control(ControlCode),
+    /// `bind(2)`.
+    Bind,
+    /// `connect(2)` of an associated, unbound socket, which binds it.
+    Connect,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrnoRow {
+    /// What was asked.
+    pub operation: Operation,
+    /// Why it was refused.
+    pub refusal: Refusal,
+    /// What the caller sees in `errno`.
+    pub errno: i32,
+}
+
+const ESRCH: i32 = 3;
+const EACCES: i32 = 13;
+const EBUSY: i32 = 16;
+const EEXIST: i32 = 17;
+const EINVAL: i32 = 22;
+const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
+const EPROTO: i32 = 71;
+const ENOPROTOOPT: i32 = 92;
+const EOPNOTSUPP: i32 = 95;
+const EADDRINUSE: i32 = 98;
+const EADDRNOTAVAIL: i32 = 99;
+const ENOBUFS: i32 = 105;
+const EDQUOT: i32 = 122;
+
+const PROBE: Operation = Operation::Control(ControlCode::Probe);
+const ACQUIRE: Operation = Operation::Control(ControlCode::Acquire);
+const RELEASE: Operation = Operation::Control(ControlCode::Release);
+const ASSOCIATE: Operation = Operation::Control(ControlCode::Associate);
+const BIND: Operation = Operation::Bind;
+const CONNECT: Operation = Operation::Connect;
+
+/// The table of control code, refusal and errno. Where several refusals of one operation share an
+/// errno, the first of them is what [`refusal_of`] answers.
+pub const ERRNO_TABLE: &[ErrnoRow] = &[
+    row(PROBE, Refusal::NotAttached, ENOPROTOOPT),
+    row(PROBE, Refusal::VersionMismatch, EPROTO),
+    row(PROBE, Refusal::BadRequest, EINVAL),
+    row(ACQUIRE, Refusal::NotAttached, ENOPROTOOPT),
+    row(ACQUIRE, Refusal::UnsupportedSocket, EOPNOTSUPP),
+    row(ACQUIRE, Refusal::BadRequest, EINVAL),
+    row(ACQUIRE, Refusal::DuplicateToken, EEXIST),
+    row(ACQUIRE, Refusal::PrivilegedPort, EACCES),
+    row(ACQUIRE, Refusal::Busy, EBUSY),
+    row(ACQUIRE, Refusal::NotAncestor, ESRCH),
+    row(ACQUIRE, Refusal::SocketLimit, EMFILE),
+    row(ACQUIRE, Refusal::UidLimit, EDQUOT),
+    row(ACQUIRE, Refusal::SharedLimit, ENOSPC),
+    row(ACQUIRE, Refusal::PoolFull, ENOBUFS),
+    row(ACQUIRE, Refusal::NoMemory, ENOBUFS),
+    row(ACQUIRE, Refusal::Ephemeral, EADDRNOTAVAIL),
+    row(ACQUIRE, Refusal::InUse, EADDRINUSE),
+    row(RELEASE, Refusal::NotAttached, ENOPROTOOPT),
+    row(RELEASE, Refusal::UnsupportedSocket, EOPNOTSUPP),
+    row(RELEASE, Refusal::UnknownToken, EINVAL),
+    row(RELEASE, Refusal::BadRequest, EINVAL),
+    row(RELEASE, Refusal::WrongTransport, EINVAL),
+    row(RELEASE, Refusal::ForeignToken, EINVAL),
+    row(ASSOCIATE, Refusal::NotAttached, ENOPROTOOPT),
+    row(ASSOCIATE, Refusal::UnsupportedSocket, EOPNOTSUPP),
+    row(ASSOCIATE, Refusal::UnknownToken, EINVAL),
+    row(ASSOCIATE, Refusal::BadRequest, EINVAL),
+    row(ASSOCIATE, Refusal::AlreadyBound, EINVAL),
+    row(ASSOCIATE, Refusal::WrongTransport, EINVAL),
+    row(ASSOCIATE, Refusal::ForeignToken, EACCES),
+    row(ASSOCIATE, Refusal::NoMemory, ENOBUFS),
+    row(BIND, Refusal::Stranger, EACCES),
+    row(BIND, Refusal::ForeignToken, EACCES),
+    row(BIND, Refusal::OutsideBlock, EADDRNOTAVAIL),
+    row(BIND, Refusal::NoRoom, ENOBUFS),
+    row(BIND, Refusal::NoMemory, ENOBUFS),
+    row(BIND, Refusal::InUse, EADDRINUSE),
+    row(CONNECT, Refusal::ForeignToken, EACCES),
+    row(CONNECT, Refusal::NoRoom, ENOBUFS),
+    row(CONNECT, Refusal::InUse, EADDRINUSE),
+];
+
+/// The errno an operation refuses with, `None` if it never refuses so.
+///
+/// ```
+/// use portpool_core::{Refusal, abi::{ControlCode, Operation, errno_of}};
+/// let acquire = Operation::Control(ControlCode::Acquire);
+/// assert_eq!(errno_of(acquire, Refusal::InUse), Some(98));
+/// ```
+pub fn errno_of(operation: Operation, refusal: Refusal) -> Option<i32> {
+    ERRNO_TABLE
+        .iter()
+        .find(|row| row.operation == operation && row.refusal == refusal)
+        .map(|row| row.errno)
+}
+
+/// What an errno of an operation says, `None` if it is not one of ours.
+pub fn refusal_of(operation: Operation, errno: i32) -> Option<Refusal> {
+    ERRNO_TABLE
+        .iter()
+        .find(|row| row.operation == operation && row.errno == errno)
+        .map(|row| row.refusal)
+}
+
+const fn row(operation: Operation, refusal: Refusal, errno: i32) -> ErrnoRow {
+    ErrnoRow {
+        operation,
+        refusal,
+        errno,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_stands_once() {
+        for (index, row) in ERRNO_TABLE.iter().enumerate() {
+            let same = |other: &&ErrnoRow| {
+                other.operation == row.operation && other.refusal == row.refusal
+            };
+            assert_eq!(ERRNO_TABLE.iter().filter(same).count(), 1, "row {index}");
+            assert_eq!(errno_of(row.operation, row.refusal), Some(row.errno));
+        }
+    }
+
+    #[test]
+    fn a_foreign_token_is_refused_as_the_rules_say() {
+        assert_eq!(errno_of(ASSOCIATE, Refusal::ForeignToken), Some(EACCES));
+        assert_eq!(errno_of(RELEASE, Refusal::ForeignToken), Some(EINVAL));
+    }
+
+    #[test]
+    fn an_errno_of_nobody_says_nothing() {
+        assert_eq!(refusal_of(ACQUIRE, 5), None);
+    }
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The maps. `pools` finds the pool of a network namespace; each pool has its own inner maps in
+ * the arrays of maps, at the pool's index, so that no namespace can use up another's room.
+ */
+#ifndef PORTPOOL_MAPS_H
+#define PORTPOOL_MAPS_H
+
+#include "abi.h"
+#include "kernel.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PP_POOLS);
+	__type(key, u64);
+	__type(value, struct pp_pool);
+} pools SEC(".maps");
+
+/* Inner maps give sizes, not types: the compiler leaves their types out of the BTF. */
+struct occupancy_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, sizeof(struct pp_occupancy));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, PP_POOLS);
+	__type(key, u32);
+	__array(values, struct occupancy_map);
+} occupancies SEC(".maps");
+
+struct counts_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * PP_PORT_WORDS);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, sizeof(struct pp_counts));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, PP_POOLS);
+	__type(key, u32);
+	__array(values, struct counts_map);
+} counts SEC(".maps");
+
+struct reservations_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PP_RESERVATIONS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(key_size, sizeof(u64));
+	__uint(value_size, sizeof(struct pp_record));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, PP_POOLS);
+	__type(key, u32);
+	__array(values, struct reservations_map);
+} reservations SEC(".maps");
+
+/* Charged to a uid: reservations << 32 | ports. Entries appear with the uid and are reaped when room is needed. */
+struct uids_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PP_RESERVATIONS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, sizeof(u64));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, PP_POOLS);
+	__type(key, u32);
+	__array(values, struct uids_map);
+} uids SEC(".maps");
+
+struct roots_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PP_RESERVATIONS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(key_size, sizeof(struct pp_root_key));
+	__uint(value_size, sizeof(struct pp_root));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, PP_POOLS);
+	__type(key, u32);
+	__array(values, struct roots_map);
+} roots SEC(".maps");
+
+/*
+ * What every bound or associated socket carries. `counted` says at which port of which pool this
+ * socket is counted: pool id << 20 | 1 << 17 | transport << 16 | port, 0 if nowhere.
+ */
+struct mark {
+	u64 counted;
+	u64 token;	/* the association, 0 if none */
+	u32 tried;	/* the port a bind(0) got last and that has not been seen bound */
+	u32 zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct mark);
+} marks SEC(".maps");
+
+/* What an owner socket carries besides. A token in it may be stale: the record's owner_socket decides. */
+struct owner {
+	u64 id;
+	u64 tokens[PP_SOCKET_RESERVATIONS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct owner);
+} owners SEC(".maps");
+
+/*
+ * Where a multipath TCP socket is counted (as `mark.counted`), keyed by the address of the socket
+ * the program holds. Its subflow is bound in its stead and is released by the kernel unseen.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u64);
+	__type(value, u64);
+} multipath SEC(".maps");
+
+/* The last id given to a claim or an owner socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} last_id SEC(".maps");
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * bind(2) after the kernel has chosen the port: count it, then decide afresh whether the socket
+ * may keep it. Refused here, the socket is unbound again and can be bound anew.
+ */
+#include "judge.h"
+
+/* Moves a socket's count to `port`; the count of an earlier bind that ended unseen is given back last. */
+static __always_inline int recount(struct pp_pool *pool, u32 transport, u32 port, u64 *counted)
+{
+	struct pp_occupancy *occupancy = occupancy_of(pool->index, transport);
+	u64 before;
+
+	if (!occupancy || !raise_in_use(occupancy, pool->index, transport, port))
+		return E_NOBUFS;
+	before = __sync_lock_test_and_set(counted, COUNTED(pool->id, transport, port));
+	if (before)
+		pp_uncount(pool->index, pool->id, before);
+	return 0;
+}
+
+/* A subflow is bound for a multipath TCP socket, which is what the program holds and closes. */
+static __noinline int count_subflow(struct pp_pool *pool, u32 port, u64 multipath_socket)
+{
+	u64 fresh = COUNTED(pool->id, PP_TCP, port), before = 0;
+	struct pp_occupancy *occupancy = occupancy_of(pool->index, PP_TCP);
+	u64 *counted = bpf_map_lookup_elem(&multipath, &multipath_socket);
+	int error;
+
+	if (counted)
+		before = *counted;
+	if (!occupancy || !raise_in_use(occupancy, pool->index, PP_TCP, port))
+		return E_NOBUFS;
+	error = bpf_map_update_elem(&multipath, &multipath_socket, &fresh, BPF_ANY) ? E_NOBUFS : 0;
+	if (!error) {
+		pp_uncount(pool->index, pool->id, before);
+		error = pp_judge(pool->index, PP_TCP, port, 0);
+		if (error)
+			bpf_map_delete_elem(&multipath, &multipath_socket);
+	}
+	if (error)
+		lower_in_use(occupancy, pool->index, PP_TCP, port);
+	return error;
+}
+
+/* Kernel sockets are released unseen: their ports are held until somebody looks (attach, doctor). */
+static __noinline int hold_for_kernel(struct pp_pool *pool, u32 transport, u32 port)
+{
+	struct pp_occupancy *occupancy = occupancy_of(pool->index, transport);
+	u32 word = (port >> 6) & (PP_PORT_WORDS - 1);
+	u64 bit = 1ull << (port & 63);
+	u64 before;
+
+	if (!occupancy)
+		return E_NOBUFS;
+	before = __sync_fetch_and_or(&occupancy->held[word], bit);
+	if (!is_claimed(occupancy, port))
+		return 0;
+	if (!(before & bit))
+		__sync_fetch_and_and(&occupancy->held[word], ~bit);
+	return E_ACCES;
+}
+
+static __always_inline int after_bind(struct bpf_sock *ctx)
+{
+	int transport = transport_of(ctx->protocol);
+	struct sock *sk = (struct sock *)ctx;
+	struct pp_pool *pool;
+	struct mark *mark;
+	u64 cookie;
+	u32 port;
+	int error;
+
+	if (transport < 0)
+		return ALLOW;
+	cookie = bpf_get_netns_cookie(ctx);
+	pool = bpf_map_lookup_elem(&pools, &cookie);
+	port = ctx->src_port;
+	if (!pool || !port)
+		return ALLOW;
+	if (BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock)) {
+		struct sock *outer = NULL;
+
+		if (bpf_core_field_exists(struct tcp_sock, is_mptcp) && transport == PP_TCP &&
+		    BPF_CORE_READ((struct tcp_sock *)ctx, is_mptcp)) {
+			struct mptcp_subflow_context *subflow = BPF_CORE_READ((struct inet_connection_sock *)ctx, icsk_ulp_data);
+
+			outer = BPF_CORE_READ(subflow, conn);
+		}
+		if (outer && !BPF_CORE_READ_BITFIELD_PROBED(outer, sk_kern_sock))
+			error = count_subflow(pool, port, (u64)outer);
+		else
+			error = hold_for_kernel(pool, transport, port);
+		return error ? refuse(error) : ALLOW;
+	}
+	mark = bpf_sk_storage_get(&marks, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!mark)
+		return refuse(E_NOBUFS);
+	error = recount(pool, transport, port, &mark->counted);
+	if (error)
+		return refuse(error);
+	mark->tried = 0;
+	error = pp_judge(pool->index, transport, port, mark->token);
+	if (!error)
+		return ALLOW;
+	pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(&mark->counted, 0));
+	return refuse(error);
+}
+
+SEC("cgroup/post_bind4")
+int pp_post_bind4(struct bpf_sock *ctx)
+{
+	return after_bind(ctx);
+}
+
+SEC("cgroup/post_bind6")
+int pp_post_bind6(struct bpf_sock *ctx)
+{
+	return after_bind(ctx);
+}

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The control codes: setsockopt at our own level. Runs in the caller's context with the socket
+ * locked. A setsockopt that is not ours passes through, and quickly: every one on the machine comes by.
+ */
+#include "record.h"
+
+#define SOCK_STREAM 1
+#define SOCK_DGRAM 2
+#define PAGE 4096
+
+struct grant {
+	struct pp_pool *pool;
+	struct owner *owner;
+	const struct pp_acquire *request;
+	struct net *net;
+	u32 transport;
+	u32 slot;
+	bool shared;
+	struct process root;
+};
+
+/* Forgets tokens whose reservation was released through another socket. */
+static __noinline int prune(struct owner *owner, u32 index)
+{
+	if (!owner)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < PP_SOCKET_RESERVATIONS; i++) {
+		u64 token = owner->tokens[i];
+		struct view view;
+
+		if (token && (!find_record(index, token, &view) || view.owner_socket != owner->id))
+			owner->tokens[i] = 0;
+	}
+	return 0;
+}
+
+/* A free place for one more token, or the number of places if the socket has all it may have. */
+static __noinline u32 free_slot(struct owner *owner, u32 limit)
+{
+	u64 used = 0;
+
+	if (!owner)
+		return PP_SOCKET_RESERVATIONS;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < PP_SOCKET_RESERVATIONS; i++) {
+		u64 token = owner->tokens[i], negative = 0 - token;
+
+		/* Opaque to the compiler, which would make a branch of it and have the verifier follow 2^32 ways. */
+		asm volatile("" : "+r"(negative));
+		used += (token | negative) >> 63;
+	}
+	if (used >= limit)
+		return PP_SOCKET_RESERVATIONS;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < PP_SOCKET_RESERVATIONS; i++)
+		if (!owner->tokens[i])
+			return i;
+	return PP_SOCKET_RESERVATIONS;
+}
+
+/* Writes and publishes the record. Once it is in the map, another thread may release it. */
+static __noinline int publish(struct grant *grant, struct view *view)
+{
+	struct task_struct *task = current_task();
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct pp_record record = {};
+	u32 index = grant->pool->index, level = 0;
+	void *map = bpf_map_lookup_elem(&reservations, &index);
+	u64 token = grant->request->token;
+	struct pid_namespace *ns = pid_namespace_of(leader, &level);
+	struct process self;
+	int error;
+
+	if (!map)
+		return E_NOBUFS;
+	identify(task, &self);
+	record.id = view->id;
+	record.token = token;
+	record.owner_socket = grant->owner->id;
+	record.owner_pid = self.pid;
+	record.owner_start = self.start;
+	record.owner_pid_seen = pid_seen_from(leader, level, ns);
+	record.pid_ns = BPF_CORE_READ(ns, ns.inum);
+	record.root_pid = grant->root.pid;
+	record.root_start = grant->root.start;
+	record.born = bpf_ktime_get_boot_ns();
+	record.uid = view->uid;
+	record.first = view->first;
+	record.count = view->count;
+	record.flags = view->flags;
+	record.transport = view->transport;
+	record.shared = view->shared;
+	bpf_core_read(&record.comm, sizeof(record.comm), &leader->comm);
+	error = bpf_map_update_elem(map, &token, &record, BPF_NOEXIST);
+	return error ? (error == -E_EXIST ? E_EXIST : E_NOBUFS) : 0;
+}
+
+/* Everything about an acquire that can be said without taking anything. */
+static __noinline int examine(struct grant *grant)
+{
+	const struct pp_acquire *request = grant->request;
+	struct net *net = grant->net;
+	struct view view;
+
+	if (!request->token || request->token == ALL_DEAD || !request->first || !request->count ||
+	    (u32)request->first + request->count - 1 > 65535 || request->flags & ~PP_FLAGS_KNOWN ||
+	    request->zero[0] || request->zero[1] || request->zero[2])
+		return E_INVAL;
+	if (!(request->flags & PP_SCOPE_TREE) &&
+	    (request->root_pid || request->root_start || request->flags & PP_ZERO_FROM_BLOCK))
+		return E_INVAL;
+	if (request->flags & PP_ZERO_FROM_BLOCK && grant->transport != PP_TCP)
+		return E_INVAL;
+	if (find_record(grant->pool->index, request->token, &view))
+		return E_EXIST;
+	if (request->first < (u32)BPF_CORE_READ(net, ipv4.sysctl_ip_prot_sock) &&
+	    !pp_capable((u64)net, CAP_NET_BIND_SERVICE))
+		return E_ACCES;
+	if (grant->pool->state != PP_POOL_READY)
+		return E_BUSY;
+	if (!(request->flags & PP_SCOPE_TREE))
+		return 0;
+	if (!request->root_pid)
+		identify(current_task(), &grant->root);
+	else if (!find_ancestor(request->root_pid, request->root_start, &grant->root))
+		return E_SRCH;
+	return 0;
+}
+
+/* Claims the block and publishes the record; on refusal nothing has changed. */
+static __noinline int take(struct grant *grant, struct view *view)
+{
+	u32 index = grant->pool->index;
+	struct net *net = grant->net;
+	struct pp_occupancy *totals = occupancy_of(index, PP_TCP);
+	struct block_walk walk = {
+		.occupancy = occupancy_of(index, grant->transport & 1),
+		.counts = bpf_map_lookup_elem(&counts, &index),
+		.kept_clear = BPF_CORE_READ(net, ipv4.sysctl_local_reserved_ports),
+		.transport = grant->transport & 1,
+		.first = view->first,
+		.last = (u32)view->first + view->count - 1,
+	};
+	u64 token = grant->request->token;
+	int error;
+
+	if (!walk.occupancy || !totals)
+		return E_NOBUFS;
+	error = claim_block(&walk);
+	if (error) {
+		pp_uncharge(index, view->uid, view->count, view->shared);
+		return error;
+	}
+	if (view->flags & PP_ZERO_FROM_BLOCK)
+		__sync_fetch_and_add(&totals->zero_roots, 1);
+	if (view->flags & PP_SCOPE_TREE)
+		error = pp_add_root(index, grant->root.pid, grant->root.start, token);
+	if (!error) {
+		error = publish(grant, view);
+		if (error && view->flags & PP_SCOPE_TREE)
+			pp_drop_root(index, grant->root.pid, grant->root.start, token);
+	}
+	if (error)
+		free_block(index, view);
+	return error;
+}
+
+static __noinline int acquire(struct grant *grant)
+{
+	struct view view = {};
+	u32 limit;
+	int error = examine(grant);
+
+	if (error)
+		return error;
+	limit = grant->pool->reservations_per_socket;
+	grant->slot = free_slot(grant->owner, limit);
+	if (grant->slot >= PP_SOCKET_RESERVATIONS) {
+		prune(grant->owner, grant->pool->index);
+		grant->slot = free_slot(grant->owner, limit);
+	}
+	if (grant->slot >= PP_SOCKET_RESERVATIONS)
+		return E_MFILE;
+	if (!grant->owner->id)
+		grant->owner->id = next_id();
+	view.id = next_id();
+	view.uid = BPF_CORE_READ(current_task(), cred, euid.val);
+	view.first = grant->request->first;
+	view.count = grant->request->count;
+	view.flags = grant->request->flags;
+	view.transport = grant->transport;
+	view.shared = !pp_capable((u64)grant->net, CAP_NET_ADMIN);
+	error = charge(grant->pool, view.uid, view.count, view.shared);
+	if (error)
+		return error;
+	/* In the socket first: a record in the map must always have a close that ends it. */
+	grant->owner->tokens[grant->slot & (PP_SOCKET_RESERVATIONS - 1)] = grant->request->token;
+	error = take(grant, &view);
+	if (error)
+		grant->owner->tokens[grant->slot & (PP_SOCKET_RESERVATIONS - 1)] = 0;
+	return error;
+}
+
+/* Spec 1.3 rules 20 and 23 to 25: any socket of the transport, in the owner process. */
+static __noinline int release(u32 index, u32 transport, u64 token)
+{
+	struct view view;
+
+	if (!find_record(index, token, &view) || view.transport != transport || !is_owner(&view))
+		return E_INVAL;
+	return pp_end_record(index, token, view.id) ? 0 : E_INVAL;
+}
+
+/* Spec 1.3 rules 15 to 19 and 25. */
+static __noinline int may_associate(u32 index, u32 transport, u64 token)
+{
+	struct view view;
+
+	if (!find_record(index, token, &view) || view.transport != transport)
+		return E_INVAL;
+	return is_owner(&view) ? 0 : E_ACCES;
+}
+
+static __always_inline int control(struct bpf_sockopt *ctx, struct pp_pool *pool)
+{
+	struct bpf_sock *sk = ctx->sk;
+	void *value = ctx->optval, *end = ctx->optval_end;
+	int size = ctx->optlen;
+	struct sock *socket = NULL;
+	u32 transport;
+
+	if (ctx->optname == PP_PROBE) {
+		struct pp_probe *probe = value;
+
+		if (size != sizeof(*probe) || (void *)(probe + 1) > end || probe->zero)
+			return E_INVAL;
+		return probe->version == PP_ABI_VERSION ? 0 : E_PROTO;
+	}
+	if (!sk || (sk->family != AF_INET && sk->family != AF_INET6))
+		return E_OPNOTSUPP;
+	/* A raw socket may have the number of TCP or UDP for its protocol: the type tells it. */
+	if (sk->protocol == IPPROTO_TCP && sk->type == SOCK_STREAM)
+		transport = PP_TCP;
+	else if (sk->protocol == IPPROTO_UDP && sk->type == SOCK_DGRAM)
+		transport = PP_UDP;
+	else
+		return E_OPNOTSUPP;
+	if (ctx->optname == PP_ACQUIRE) {
+		struct grant grant = { .pool = pool, .transport = transport };
+		struct pp_acquire request;
+
+		if (size != sizeof(request) || value + sizeof(request) > end)
+			return E_INVAL;
+		__builtin_memcpy(&request, value, sizeof(request));
+		bpf_probe_read_kernel(&socket, sizeof(socket), &((struct sock_context *)ctx)->sk);
+		grant.request = &request;
+		grant.net = BPF_CORE_READ(socket, __sk_common.skc_net.net);
+		grant.owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		return grant.owner ? acquire(&grant) : E_NOBUFS;
+	}
+	struct pp_token *named = value;
+	if (size != sizeof(*named) || (void *)(named + 1) > end)
+		return E_INVAL;
+	u64 token = named->token;
+	if (ctx->optname == PP_RELEASE)
+		return release(pool->index, transport, token);
+	/* Spec 3.4: the state of the socket is judged before the token. */
+	if (sk->src_port)
+		return E_INVAL;
+	int error = may_associate(pool->index, transport, token);
+	if (error)
+		return error;
+	struct mark *mark = bpf_sk_storage_get(&marks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!mark)
+		return E_NOBUFS;
+	mark->token = token;
+	mark->tried = 0;
+	return 0;
+}
+
+SEC("cgroup/setsockopt")
+int pp_setsockopt(struct bpf_sockopt *ctx)
+{
+	struct pp_pool *pool;
+	u64 cookie;
+	int error;
+
+	if (ctx->level != PP_LEVEL) {
+		/* Above a page the kernel would fail or log a buffer it could not show us whole: let it use the caller's. */
+		if (ctx->optlen > PAGE)
+			ctx->optlen = 0;
+		return ALLOW;
+	}
+	if (ctx->optname < PP_PROBE || ctx->optname > PP_ASSOCIATE)
+		return ALLOW;
+	cookie = bpf_get_netns_cookie(ctx);
+	pool = bpf_map_lookup_elem(&pools, &cookie);
+	if (!pool)
+		return ALLOW;
+	error = control(ctx, pool);
+	if (error)
+		return refuse(error);
+	ctx->optlen = -1;
+	return ALLOW;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Sockets that were bound before the programs were attached: run over every open file of every
+ * process, count what is bound and mark it counted, so that its release is seen like any other.
+ */
+#include "occupancy.h"
+
+/* Whether the socket's hooks run ours: it was created in the cgroup we are attached to, or below. */
+static __always_inline bool in_reach(const struct pp_pool *pool, struct sock *sk)
+{
+	struct cgroup *cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup), *ancestor = NULL;
+	const char *at;
+
+	/* A socket made before there was a cgroup to note belongs to the root. */
+	if (!cgroup)
+		return pool->cgroup_level == 0;
+	if (BPF_CORE_READ(cgroup, level) < (int)pool->cgroup_level)
+		return false;
+	at = (const char *)cgroup + bpf_core_field_offset(struct cgroup, ancestors) + pool->cgroup_level * sizeof(void *);
+	bpf_probe_read_kernel(&ancestor, sizeof(ancestor), at);
+	return BPF_CORE_READ(ancestor, kn, id) == pool->cgroup;
+}
+
+SEC("iter/task_file")
+int pp_sweep(struct bpf_iter__task_file *ctx)
+{
+	struct file *file = ctx->file;
+	struct pp_occupancy *occupancy;
+	struct socket *socket;
+	struct pp_pool *pool;
+	struct mark *mark;
+	struct sock *sk;
+	u64 cookie, counted;
+	u32 protocol, transport, port;
+
+	if (!file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = socket->sk;
+	if (!sk)
+		return 0;
+	protocol = BPF_CORE_READ(sk, sk_protocol);
+	port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	u32 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	u32 type = BPF_CORE_READ(sk, sk_type);
+	if (!port || (family != AF_INET && family != AF_INET6))
+		return 0;
+	if (protocol == IPPROTO_UDP && type == 2)
+		transport = PP_UDP;
+	else if ((protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP) && type == 1)
+		transport = PP_TCP;
+	else
+		return 0;
+	cookie = BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie);
+	pool = bpf_map_lookup_elem(&pools, &cookie);
+	if (!pool || !in_reach(pool, sk))
+		return 0;
+	occupancy = occupancy_of(pool->index, transport);
+	counted = COUNTED(pool->id, transport, port);
+	if (!occupancy)
+		return 0;
+	/* Count first, keep it only if nobody else has: a bind going on meanwhile does the same (post_bind.h). */
+	if (protocol == IPPROTO_MPTCP) {
+		u64 self = 0;
+
+		bpf_probe_read_kernel(&self, sizeof(self), &socket->sk);
+		if (!raise_in_use(occupancy, pool->index, transport, port))
+			return 0;
+		if (bpf_map_update_elem(&multipath, &self, &counted, BPF_NOEXIST))
+			lower_in_use(occupancy, pool->index, transport, port);
+		return 0;
+	}
+	mark = bpf_sk_storage_get(&marks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!mark) {
+		/* No memory for a mark: hold the port until somebody looks again. */
+		__sync_fetch_and_or(&occupancy->held[(port >> 6) & (PP_PORT_WORDS - 1)], 1ull << (port & 63));
+		return 0;
+	}
+	if (COUNTED_POOL(mark->counted) == pool->id)
+		return 0;
+	if (!raise_in_use(occupancy, pool->index, transport, port))
+		return 0;
+	u64 before = mark->counted;
+	if (COUNTED_POOL(before) == pool->id || __sync_val_compare_and_swap(&mark->counted, before, counted) != before)
+		lower_in_use(occupancy, pool->index, transport, port);
+	return 0;
+}

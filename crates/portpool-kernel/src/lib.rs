@@ -1,0 +1,1 @@
+//! The privileged side of portpool.
