@@ -118,7 +118,7 @@ struct pp_pool {
 	__u64 cgroup;		/* id of the cgroup the programs are attached to */
 	__u32 index;		/* slot in the arrays of maps */
 	__u32 state;
-	__u32 cgroup_level;
+	__u32 shared_percent;	/* for people: the shares below are made of it */
 	__u32 ports_per_uid;
 	__u32 reservations_per_uid;
 	__u32 reservations_per_socket;
@@ -127,8 +127,6 @@ struct pp_pool {
 	__u32 shared_reservations;
 	__u32 range_count;
 	struct pp_range ranges[PP_RANGES];	/* where wildcard blocks are drawn from */
-	__u32 shared_percent;	/* for people: the shares above were made of it */
-	__u32 zero;
 };
 
 /* Processes that are the root of a tree scope, and the tokens they root. */
@@ -179,11 +177,11 @@ PP_AT(pp_occupancy, reservations, 36872);
 PP_AT(pp_occupancy, shared_reservations, 36876);
 PP_AT(pp_occupancy, shared_ports, 36880);
 PP_SIZE(pp_counts, 256);
-PP_SIZE(pp_pool, 328);
+PP_SIZE(pp_pool, 320);
 PP_AT(pp_pool, cgroup, 16);
 PP_AT(pp_pool, index, 24);
 PP_AT(pp_pool, state, 28);
-PP_AT(pp_pool, cgroup_level, 32);
+PP_AT(pp_pool, shared_percent, 32);
 PP_AT(pp_pool, ports_per_uid, 36);
 PP_AT(pp_pool, reservations_per_uid, 40);
 PP_AT(pp_pool, reservations_per_socket, 44);
@@ -192,6 +190,5 @@ PP_AT(pp_pool, shared_ports, 52);
 PP_AT(pp_pool, shared_reservations, 56);
 PP_AT(pp_pool, range_count, 60);
 PP_AT(pp_pool, ranges, 64);
-PP_AT(pp_pool, shared_percent, 320);
 
 #endif

@@ -142,4 +142,27 @@ struct {
 	__type(value, u64);
 } last_id SEC(".maps");
 
+/*
+ * What the attacher found by looking: bits to set and clear in `held` of the pool at `hold_target`.
+ * It cannot write them itself, since an element of `occupancy` can only be written whole.
+ */
+struct hold {
+	u64 set;
+	u64 clear;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * PP_PORT_WORDS);
+	__type(key, u32);
+	__type(value, struct hold);
+} holds SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} hold_target SEC(".maps");
+
 #endif

@@ -5,20 +5,26 @@
  */
 #include "occupancy.h"
 
+/* Cgroups nest deeper only where somebody plays: such a socket is taken to be out of reach. */
+#define CGROUP_DEPTH 64
+
 /* Whether the socket's hooks run ours: it was created in the cgroup we are attached to, or below. */
 static __always_inline bool in_reach(const struct pp_pool *pool, struct sock *sk)
 {
-	struct cgroup *cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup), *ancestor = NULL;
-	const char *at;
+	struct cgroup *cgroup = BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
+	int level = BPF_CORE_READ(cgroup, level);
 
-	/* A socket made before there was a cgroup to note belongs to the root. */
-	if (!cgroup)
-		return pool->cgroup_level == 0;
-	if (BPF_CORE_READ(cgroup, level) < (int)pool->cgroup_level)
-		return false;
-	at = (const char *)cgroup + bpf_core_field_offset(struct cgroup, ancestors) + pool->cgroup_level * sizeof(void *);
-	bpf_probe_read_kernel(&ancestor, sizeof(ancestor), at);
-	return BPF_CORE_READ(ancestor, kn, id) == pool->cgroup;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < CGROUP_DEPTH && i <= level; i++) {
+		struct cgroup *ancestor = NULL;
+
+		bpf_probe_read_kernel(&ancestor, sizeof(ancestor),
+				      (const char *)cgroup + bpf_core_field_offset(struct cgroup, ancestors) +
+					      i * sizeof(ancestor));
+		if (BPF_CORE_READ(ancestor, kn, id) == pool->cgroup)
+			return true;
+	}
+	return false;
 }
 
 SEC("iter/task_file")

@@ -13,7 +13,7 @@ pub const OCCUPANCY_SIZE: usize = 36_888;
 /// Bytes of one word's element of the map `counts`: how many sockets are bound to each of 64 ports.
 pub const COUNTS_SIZE: usize = 256;
 /// Bytes of a pool's element of the map `pools`.
-pub const POOL_SIZE: usize = 328;
+pub const POOL_SIZE: usize = 320;
 
 const FLAG_TREE: u16 = 1;
 const FLAG_ZERO: u16 = 2;
@@ -162,8 +162,6 @@ pub struct PoolConfig {
     pub attached: u64,
     /// Id of the cgroup the programs are attached to.
     pub cgroup: u64,
-    /// Depth of that cgroup, 0 for the root.
-    pub cgroup_level: u32,
     /// Its slot in the arrays of maps.
     pub index: u32,
     /// Whether it grants yet.
@@ -189,7 +187,7 @@ impl PoolConfig {
         for (offset, number) in [
             (24, self.index),
             (28, u32::from(self.state == PoolState::Ready)),
-            (32, self.cgroup_level),
+            (32, self.limits.shared_percent),
             (36, self.limits.ports_per_uid_max),
             (40, self.limits.reservations_per_uid_max),
             (44, self.limits.reservations_per_socket_max),
@@ -197,7 +195,6 @@ impl PoolConfig {
             (52, share(POOL_PORTS)),
             (56, share(self.limits.reservations_max)),
             (60, u32::try_from(ranges.len()).unwrap_or(0)),
-            (POOL_PERCENT, self.limits.shared_percent),
         ] {
             put(&mut bytes, offset, &number.to_ne_bytes());
         }
@@ -232,13 +229,12 @@ impl PoolConfig {
             } else {
                 PoolState::Ready
             },
-            cgroup_level: read_u32(bytes, 32),
             limits: Limits {
                 ports_per_uid_max: read_u32(bytes, 36),
                 reservations_per_uid_max: read_u32(bytes, 40),
                 reservations_per_socket_max: read_u32(bytes, 44),
                 reservations_max: read_u32(bytes, 48),
-                shared_percent: read_u32(bytes, POOL_PERCENT),
+                shared_percent: read_u32(bytes, 32),
             },
             ranges: ranges.collect(),
         }
@@ -331,10 +327,7 @@ pub fn ports_in_use(bytes: &[u8; COUNTS_SIZE]) -> u64 {
 // 65,535 of TCP and as many of UDP.
 const POOL_PORTS: u32 = 131_070;
 
-// The percentage itself is for people; the programs read the numbers made of it.
-const POOL_PERCENT: usize = 64 + RANGE_COUNT_MAX * 4;
-
-const _: () = assert!(POOL_PERCENT + 8 == POOL_SIZE);
+const _: () = assert!(64 + RANGE_COUNT_MAX * 4 == POOL_SIZE);
 
 fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
     bytes[offset..offset + value.len()].copy_from_slice(value);
@@ -362,7 +355,6 @@ mod tests {
             id: 7,
             attached: 8,
             cgroup: 9,
-            cgroup_level: 2,
             index: 3,
             state: PoolState::Ready,
             limits: Limits {
