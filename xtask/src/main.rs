@@ -3,6 +3,8 @@
 //! This file only lists the chores; each has a module of its own.
 #![forbid(unsafe_code)]
 
+mod bpf;
+mod cargo;
 mod kernel_matrix;
 
 use std::process::ExitCode;
@@ -19,12 +21,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Compile the kernel programs into the object that is committed
+    Bpf(bpf::Options),
     /// Run static test programs as root under other kernels, in QEMU
     KernelMatrix(kernel_matrix::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
+        Chore::Bpf(options) => bpf::run(&options),
         Chore::KernelMatrix(options) => kernel_matrix::run(&options),
     };
     match outcome {
