@@ -1,6 +1,6 @@
 //! Cargo, as the chores call it, and what it knows about this workspace.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +14,33 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     /// Where cargo puts what it builds.
     pub(crate) target_directory: PathBuf,
+    /// The members.
+    pub(crate) packages: Vec<Package>,
+}
+
+/// A member of the workspace.
+#[derive(Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) dependencies: Vec<Dependency>,
+    pub(crate) targets: Vec<Target>,
+}
+
+/// A crate that a member names in its manifest.
+#[derive(Deserialize)]
+pub(crate) struct Dependency {
+    pub(crate) name: String,
+    /// `dev`, `build` or nothing.
+    pub(crate) kind: Option<String>,
+    /// Its folder, if it is a member too.
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// Something cargo builds from a member.
+#[derive(Deserialize)]
+pub(crate) struct Target {
+    pub(crate) kind: Vec<String>,
+    pub(crate) src_path: PathBuf,
 }
 
 impl Workspace {
@@ -26,6 +53,21 @@ impl Workspace {
         let mut metadata = cargo();
         metadata.args(["metadata", "--no-deps", "--format-version=1"]);
         serde_json::from_str(&stdout_of(&mut metadata)?).context("read cargo metadata")
+    }
+
+    /// A path as people name it: from the root of the checkout.
+    pub(crate) fn relative<'path>(&self, path: &'path Path) -> &'path Path {
+        path.strip_prefix(&self.root).unwrap_or(path)
+    }
+}
+
+impl Target {
+    /// Whether users get it: a library or a program, not a test or an example.
+    pub(crate) fn ships(&self) -> bool {
+        let shipped = ["lib", "rlib", "cdylib", "staticlib", "bin", "proc-macro"];
+        self.kind
+            .iter()
+            .any(|kind| shipped.contains(&kind.as_str()))
     }
 }
 
