@@ -51,7 +51,7 @@ impl Sockets {
             }
             ["option", name, option] => set_option(self.of(name)?, option)?,
             ["bind", name, address] => {
-                self.of(name)?.bind(&parse::<SocketAddr>(address)?.into())?
+                self.of(name)?.bind(&parse::<SocketAddr>(address)?.into())?;
             }
             ["listen", name] => self.of(name)?.listen(16)?,
             ["connect", name, address] => {
