@@ -75,6 +75,16 @@ impl Pools {
         })
     }
 
+    /// Opens the pinned table to look only, which needs no privilege.
+    pub(crate) fn look(run: &RunDir) -> Result<Pools, Failed> {
+        let path = run.map("pools");
+        let table = Object::open_to_read(&path).step(|| format!("open {}", path.display()))?;
+        Ok(Pools {
+            table,
+            run: run.clone(),
+        })
+    }
+
     pub(crate) fn config(&self, cookie: u64) -> Result<Option<PoolConfig>, Failed> {
         let mut bytes = [0; POOL_SIZE];
         let there = self
