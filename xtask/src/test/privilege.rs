@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 pub(crate) fn obstacle() -> Result<Option<&'static str>> {
     let read = |path: &str| std::fs::read_to_string(path).with_context(|| format!("read {path}"));
     Ok(if !may_administer(&read("/proc/self/status")?) {
-        Some("they need root")
+        Some("tests that attach to the kernel need root")
     } else if !is_initial_user_namespace(&read("/proc/self/uid_map")?) {
         Some("root in a user namespace cannot load BPF programs")
     } else if !Path::new("/sys/kernel/btf/vmlinux").exists() {
