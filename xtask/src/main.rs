@@ -7,6 +7,7 @@ mod bpf;
 mod cargo;
 mod check;
 mod kernel_matrix;
+mod test;
 mod tidy;
 
 use std::process::ExitCode;
@@ -29,22 +30,23 @@ enum Chore {
     Check,
     /// Run static test programs as root under other kernels, in QEMU
     KernelMatrix(kernel_matrix::Options),
+    /// Run all tests and count them
+    Test(test::Options),
     /// Judge the walls between the crates, unsafe code, rules and their tests
     Tidy,
 }
 
 fn main() -> ExitCode {
+    let done = |()| ExitCode::SUCCESS;
     let outcome = match Cli::parse().chore {
-        Chore::Bpf(options) => bpf::run(&options),
-        Chore::Check => check::run(),
-        Chore::KernelMatrix(options) => kernel_matrix::run(&options),
-        Chore::Tidy => tidy::run(),
+        Chore::Bpf(options) => bpf::run(&options).map(done),
+        Chore::Check => check::run().map(done),
+        Chore::KernelMatrix(options) => kernel_matrix::run(&options).map(done),
+        Chore::Test(options) => test::run(&options),
+        Chore::Tidy => tidy::run().map(done),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
