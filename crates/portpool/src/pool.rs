@@ -1,7 +1,7 @@
 //! The pool of a network namespace, as a program holds it.
 
 use std::{
-    env, fs,
+    env,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -281,14 +281,6 @@ pub(crate) fn default_ranges() -> RangeSet {
         .collect()
 }
 
-/// The first port that needs no privilege, in the namespace of the calling thread.
-pub(crate) fn unprivileged_start() -> u16 {
-    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    text.ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(UNPRIVILEGED_START)
-}
-
 fn attached(socket: BorrowedFd<'_>) -> Result<(), OpenError> {
     let Err(source) = sys::control(socket, ControlCode::Probe, &probe_bytes()) else {
         return Ok(());
@@ -307,6 +299,5 @@ fn default_run_dir() -> PathBuf {
 }
 
 const RUN_DIR: &str = "/run/portpool";
-const UNPRIVILEGED_START: u16 = 1024;
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
