@@ -65,6 +65,13 @@ pub struct TransportOverview {
 impl Pool {
     /// Every live reservation, by transport and first port.
     ///
+    /// ```no_run
+    /// for entry in portpool::Pool::open()?.reservations()? {
+    ///     println!("{} {}: {} {}", entry.transport, entry.range, entry.owner_pid, entry.command);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`LookError`] where this process cannot read the state of the pool.
     pub fn reservations(&self) -> Result<Vec<Record>, LookError> {

@@ -146,7 +146,25 @@ impl Pool {
     /// Reserves ports with a socket of the caller's as owner socket: the reservation ends when the
     /// last descriptor of that socket is closed, or with [`release_on`](Pool::release_on).
     ///
-    /// The socket may be bound; its transport is that of the block.
+    /// The socket may be bound; its transport is that of the block. One socket may own up to 32
+    /// reservations.
+    ///
+    /// ```no_run
+    /// use portpool::{Pool, Scope, Want};
+    /// use socket2::{Domain, Socket, Type};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::open()?;
+    /// let owner = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
+    /// let want = Want::Specific("5000-5019".parse()?);
+    /// let block = pool.acquire_on(&owner, &want, Scope::Associated)?;
+    ///
+    /// let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    /// pool.associate(&socket, block.token)?;
+    /// pool.release_on(&owner, block.token)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`AcquireError`]; then nothing is reserved.

@@ -100,6 +100,18 @@ impl Reservation {
     /// Two calls choose a port without asking the pool, so before them the socket must be bound:
     /// [`send_to`](Reservation::send_to) and [`listen`](Reservation::listen) see to it.
     ///
+    /// ```no_run
+    /// use std::net::SocketAddr;
+    /// use socket2::{Domain, Socket, Type};
+    ///
+    /// # fn bind(ports: &portpool::Reservation) -> Result<(), Box<dyn std::error::Error>> {
+    /// let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    /// ports.associate(&socket)?;
+    /// socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`AssociateError`]; the socket is then as it was.
     pub fn associate(&self, socket: &impl AsFd) -> Result<(), AssociateError> {
