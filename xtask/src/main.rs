@@ -6,6 +6,7 @@
 mod bpf;
 mod cargo;
 mod check;
+mod demo;
 mod kernel_matrix;
 mod test;
 mod tidy;
@@ -28,6 +29,14 @@ enum Chore {
     Bpf(bpf::Options),
     /// Judge format, lints, documentation and tidiness
     Check,
+    /// Reserve a block, run a server in it and see a stranger refused
+    Demo,
+    /// A stranger of the demo
+    #[command(hide = true)]
+    Bind(demo::Stranger),
+    /// A server for the demo
+    #[command(hide = true)]
+    Serve(demo::Server),
     /// Run static test programs as root under other kernels, in QEMU
     KernelMatrix(kernel_matrix::Options),
     /// Run all tests and count them
@@ -41,6 +50,9 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Bpf(options) => bpf::run(&options).map(done),
         Chore::Check => check::run().map(done),
+        Chore::Demo => demo::run().map(done),
+        Chore::Bind(stranger) => demo::bind(&stranger).map(done),
+        Chore::Serve(server) => demo::serve(&server).map(done),
         Chore::KernelMatrix(options) => kernel_matrix::run(&options).map(done),
         Chore::Test(options) => test::run(&options),
         Chore::Tidy => tidy::run().map(done),
