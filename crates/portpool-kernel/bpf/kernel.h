@@ -161,6 +161,15 @@ struct mptcp_subflow_context {
 
 struct file;
 
+struct bpf_iter_meta {
+	u64 seq_num;
+} CORE;
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+} CORE;
+
 struct bpf_iter__task_file {
 	struct task_struct *task;
 	struct file *file;

@@ -60,6 +60,24 @@ struct {
 	__array(values, struct reservations_map);
 } reservations SEC(".maps");
 
+/*
+ * The ports that automatic choice was kept from when attach last swept: what it had picked of them
+ * before was counted then. One bit a port.
+ */
+struct kept_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PP_PORT_WORDS);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, sizeof(u64));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, PP_POOLS);
+	__type(key, u32);
+	__array(values, struct kept_map);
+} kept SEC(".maps");
+
 /* Charged to a uid: reservations << 32 | ports. Entries appear with the uid and are reaped when room is needed. */
 struct uids_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -141,5 +159,28 @@ struct {
 	__type(key, u32);
 	__type(value, u64);
 } last_id SEC(".maps");
+
+/*
+ * What the attacher found by looking: bits to set and clear in `held` of the pool at `hold_target`.
+ * It cannot write them itself, since an element of `occupancy` can only be written whole.
+ */
+struct hold {
+	u64 set;
+	u64 clear;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * PP_PORT_WORDS);
+	__type(key, u32);
+	__type(value, struct hold);
+} holds SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} hold_target SEC(".maps");
 
 #endif

@@ -6,5 +6,6 @@
 #include "sockopt.h"
 #include "release.h"
 #include "sweep.h"
+#include "hold.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,1 +1,28 @@
-//! The privileged side of portpool.
+//! The privileged side of portpool: loading the kernel programs, attaching them to a cgroup,
+//! their pins and maps, one pool per network namespace, the sysctl that keeps automatic choice
+//! away, and the look at what this machine can do.
+//!
+//! Absent here: anything an unprivileged program needs (crate `portpool`), choosing ports
+//! (`portpool-core`), words for people beyond errors and findings (`portpool-cli`).
+
+mod attach;
+mod cgroup;
+mod detach;
+mod doctor;
+mod error;
+mod files;
+mod held;
+mod mounts;
+mod namespace;
+mod pool;
+mod programs;
+mod reap;
+mod sys;
+mod sysctl;
+
+pub use attach::{AttachOptions, Attached, attach};
+pub use detach::{Detached, detach};
+pub use doctor::{Finding, Verdict, doctor};
+pub use error::{Error, Failed};
+pub use files::RunDir;
+pub use namespace::{NetNamespace, default_ranges};

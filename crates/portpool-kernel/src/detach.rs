@@ -1,0 +1,118 @@
+//! Detaching: the pool of this namespace goes, and with the last pool everything else.
+
+use std::fs;
+
+use portpool_core::{RangeSet, abi::Record};
+
+use crate::{
+    error::{Error, Failed, Step},
+    files::RunDir,
+    mounts,
+    namespace::NetNamespace,
+    pool::{Pools, remove_tree},
+    sysctl,
+};
+
+/// What detach did.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Detached {
+    /// Reservations that ended by it.
+    pub ended: Vec<Record>,
+    /// Whether other namespaces still have pools, so that the programs stay attached.
+    pub others_remain: bool,
+}
+
+/// Detaches the pool of the calling thread's network namespace. With the last pool, programs,
+/// pins and the bpf file system go as well; nothing of portpool is left.
+///
+/// # Errors
+/// [`Error::LiveReservations`] unless `force`, with nothing changed; [`Error::Incomplete`] if some
+/// step failed, all others done.
+pub fn detach(run: &RunDir, force: bool) -> Result<Detached, Error> {
+    let namespace = NetNamespace::current()?;
+    if !mounts::is_bpf(&run.bpf()) {
+        return Err(Error::NotAttached);
+    }
+    let _lock = run.lock()?;
+    if let Some(found) = run.other_version() {
+        let path = run.path().to_owned();
+        return Err(Error::OtherVersion {
+            path,
+            found,
+            own: portpool_core::abi::VERSION,
+        });
+    }
+    let pools = Pools::open(run)?;
+    let Some(config) = pools.config(namespace.cookie)? else {
+        return Err(Error::NotAttached);
+    };
+    let ended = pools
+        .maps(namespace.cookie)
+        .and_then(|maps| maps.records())
+        .unwrap_or_default();
+    if !ended.is_empty() && !force {
+        return Err(Error::LiveReservations(ended));
+    }
+    let mut failures = Vec::new();
+    failures.extend(pools.remove(namespace.cookie).err());
+    failures.extend(restore_sysctl(run, namespace).err());
+    failures.extend(pools.remove_maps(namespace.cookie, Some(config.index)));
+    let others_remain = pools.cookies().map_or(true, |cookies| !cookies.is_empty());
+    drop(pools);
+    failures.extend(remove_if_unused(run));
+    if failures.is_empty() {
+        Ok(Detached {
+            ended,
+            others_remain,
+        })
+    } else {
+        Err(Error::Incomplete(failures))
+    }
+}
+
+/// Takes what attach added out of the sysctl, and leaves everything else in it.
+fn restore_sysctl(run: &RunDir, namespace: NetNamespace) -> Result<(), Failed> {
+    let added = run.added(namespace.cookie)?;
+    if !added.is_empty() {
+        sysctl::write_reserved(&sysctl::reserved()?.difference(&added))?;
+    }
+    forget_added(run, namespace.cookie, &RangeSet::new())
+}
+
+/// Notes that only `left` of the sysctl is still ours.
+pub(crate) fn forget_added(run: &RunDir, cookie: u64, left: &RangeSet) -> Result<(), Failed> {
+    if !left.is_empty() {
+        return run.note_added(cookie, left);
+    }
+    let path = run.added_path(cookie);
+    if !path.exists() {
+        return Ok(());
+    }
+    fs::remove_file(&path).step(|| format!("remove {}", path.display()))
+}
+
+/// Takes away links, maps, the bpf file system and the run directory if no pool is left.
+pub(crate) fn remove_if_unused(run: &RunDir) -> Vec<Failed> {
+    let in_use = Pools::open(run)
+        .and_then(|pools| pools.cookies())
+        .is_ok_and(|cookies| !cookies.is_empty());
+    if in_use {
+        return Vec::new();
+    }
+    let mut failures = Vec::new();
+    if mounts::is_bpf(&run.bpf()) {
+        // Links first: from here on nothing is refused, before what the refusals rest on goes.
+        for path in [run.links(), run.maps(), run.version()] {
+            failures.extend(remove_tree(&path).err());
+        }
+    }
+    failures.extend(mounts::unmount_bpf(run).err());
+    if failures.is_empty() {
+        // Somebody may be waiting for the lock: the file goes, and they make a new one.
+        drop(fs::remove_file(run.path().join("lock")));
+        // Only if nothing else is in it.
+        drop(fs::remove_dir(run.path()));
+    }
+    failures
+}

@@ -1,0 +1,120 @@
+//! Ports that are in use though no hook can count them: sockets of the kernel itself, sockets of
+//! other cgroups, sockets on their way between processes while the sweep ran.
+//!
+//! Found by looking at what the kernel lists; looked at again with every attach.
+
+use std::{fs, thread, time::Duration};
+
+use portpool_core::{
+    Port, PortBitmap, Transport,
+    abi::{COUNTS_SIZE, counts_key, occupancy, ports_in_use},
+};
+
+use crate::{
+    error::{Failed, Step},
+    pool::PoolMaps,
+    programs::Programs,
+};
+
+/// Makes the held ports of the pool at `index` what the kernel lists and nobody counts.
+///
+/// A kernel socket bound meanwhile sets its own bit; bits not set before the look are not cleared.
+pub(crate) fn look(programs: &mut Programs, maps: &PoolMaps, index: u32) -> Result<(), Failed> {
+    let mut holds = Vec::with_capacity(2 * PortBitmap::WORD_COUNT);
+    for transport in Transport::ALL {
+        let before = occupancy::held(&maps.occupancy(transport)?);
+        let first = Look::now(maps, transport)?;
+        // A socket seen once may just be closing: only one seen twice is held.
+        thread::sleep(SETTLE_TIME);
+        let second = Look::now(maps, transport)?;
+        for word in 0..PortBitmap::WORD_COUNT {
+            let set = first.uncounted.words()[word] & second.uncounted.words()[word];
+            let listed = first.listed.words()[word] | second.listed.words()[word];
+            holds.push((set, before.words()[word] & !listed));
+        }
+    }
+    programs.hold(index, &holds)
+}
+
+/// Longer than a bind or close takes.
+const SETTLE_TIME: Duration = Duration::from_millis(2);
+
+/// The sockets of one transport that the kernel lists in this network namespace.
+struct Look {
+    /// Ports with any socket.
+    listed: PortBitmap,
+    /// Ports with a socket that could be bound by a program, though none is counted there.
+    uncounted: PortBitmap,
+}
+
+impl Look {
+    fn now(maps: &PoolMaps, transport: Transport) -> Result<Look, Failed> {
+        let mut look = Look {
+            listed: PortBitmap::empty(),
+            uncounted: PortBitmap::empty(),
+        };
+        for family in ["", "6"] {
+            let path = format!("/proc/thread-self/net/{transport}{family}");
+            let text = match fs::read_to_string(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                text => text.step(|| format!("read {path}"))?,
+            };
+            for (port, state) in text.lines().skip(1).filter_map(listed_socket) {
+                look.note(maps, transport, port, state)?;
+            }
+        }
+        Ok(look)
+    }
+
+    fn note(
+        &mut self,
+        maps: &PoolMaps,
+        transport: Transport,
+        port: Port,
+        state: u8,
+    ) -> Result<(), Failed> {
+        if state == TIME_WAIT && transport == Transport::Tcp {
+            return Ok(());
+        }
+        self.listed.set(port);
+        // Other states of TCP are of connections, which bind no port for themselves.
+        if transport == Transport::Tcp && state != LISTEN {
+            return Ok(());
+        }
+        let mut bytes = [0; COUNTS_SIZE];
+        let key = counts_key(transport, u32::from(port.number()) / 64).to_ne_bytes();
+        maps.counts
+            .lookup(&key, &mut bytes)
+            .step(|| "read the counts".into())?;
+        if ports_in_use(&bytes) >> (port.number() % 64) & 1 == 0 {
+            self.uncounted.set(port);
+        }
+        Ok(())
+    }
+}
+
+const TIME_WAIT: u8 = 6;
+const LISTEN: u8 = 10;
+
+/// Local port and state of a line of /proc/net/tcp or udp.
+fn listed_socket(line: &str) -> Option<(Port, u8)> {
+    let mut words = line.split_whitespace().skip(1);
+    let (_, port) = words.next()?.rsplit_once(':')?;
+    let state = u8::from_str_radix(words.nth(1)?, 16).ok()?;
+    Some((Port::new(u16::from_str_radix(port, 16).ok()?)?, state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_kernels_list_is_read() {
+        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000";
+        assert_eq!(
+            listed_socket(line),
+            Port::new(8080).map(|port| (port, LISTEN))
+        );
+        assert_eq!(listed_socket("  sl  local_address"), None);
+    }
+}

@@ -1,0 +1,279 @@
+//! The maps of one namespace's pool, and the table of pools.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use portpool_core::{
+    PortBitmap, PortRange, RangeSet, Transport,
+    abi::{
+        COUNTS_SIZE, OCCUPANCY_SIZE, POOL_COUNT_MAX, POOL_SIZE, PoolConfig, RECORD_SIZE, Record,
+        occupancy,
+    },
+};
+
+use crate::{
+    error::{Error, Failed, Step},
+    files::RunDir,
+    sys::{MapShape, NO_PREALLOC, Object, TYPE_ARRAY, TYPE_HASH},
+};
+
+/// A map that every pool has one of, and the map of maps it hangs in.
+struct Inner {
+    outer: &'static str,
+    shape: MapShape,
+    /// Whether everybody may look.
+    public: bool,
+}
+
+/// Mirrors `bpf/maps.h`: the kernel refuses a map whose shape is not that of its map of maps.
+const INNER: [Inner; 6] = [
+    Inner {
+        outer: "occupancies",
+        shape: array("occupancy", OCCUPANCY_SIZE as u32, 2),
+        public: true,
+    },
+    Inner {
+        outer: "counts",
+        shape: array("counts", COUNTS_SIZE as u32, 2048),
+        public: true,
+    },
+    Inner {
+        outer: "reservations",
+        shape: hash("reservations", 8, RECORD_SIZE as u32),
+        public: true,
+    },
+    Inner {
+        outer: "kept",
+        shape: array("kept", 8, 1024),
+        public: true,
+    },
+    Inner {
+        outer: "uids",
+        shape: hash("uids", 4, 8),
+        public: false,
+    },
+    Inner {
+        outer: "roots",
+        shape: hash("roots", 16, 256),
+        public: false,
+    },
+];
+
+/// The table of pools and the maps of maps.
+pub(crate) struct Pools {
+    table: Object,
+    run: RunDir,
+}
+
+impl Pools {
+    /// Opens the pinned table.
+    pub(crate) fn open(run: &RunDir) -> Result<Pools, Failed> {
+        let path = run.map("pools");
+        let table = Object::open(&path).step(|| format!("open {}", path.display()))?;
+        Ok(Pools {
+            table,
+            run: run.clone(),
+        })
+    }
+
+    pub(crate) fn config(&self, cookie: u64) -> Result<Option<PoolConfig>, Failed> {
+        let mut bytes = [0; POOL_SIZE];
+        let there = self
+            .table
+            .lookup(&cookie.to_ne_bytes(), &mut bytes)
+            .step(|| "read the table of pools".into())?;
+        Ok(there.then(|| PoolConfig::from_bytes(&bytes)))
+    }
+
+    pub(crate) fn put(&self, cookie: u64, config: &PoolConfig) -> Result<(), Failed> {
+        self.table
+            .update(&cookie.to_ne_bytes(), &config.to_bytes())
+            .step(|| "write the table of pools".into())
+    }
+
+    pub(crate) fn remove(&self, cookie: u64) -> Result<bool, Failed> {
+        self.table
+            .delete(&cookie.to_ne_bytes())
+            .step(|| "write the table of pools".into())
+    }
+
+    /// Cookies of the namespaces that have a pool.
+    pub(crate) fn cookies(&self) -> Result<Vec<u64>, Failed> {
+        self.table.keys().step(|| "read the table of pools".into())
+    }
+
+    /// The lowest slot no pool has.
+    pub(crate) fn free_index(&self) -> Result<u32, Error> {
+        let mut used = Vec::new();
+        for cookie in self.cookies()? {
+            used.extend(self.config(cookie)?.map(|config| config.index));
+        }
+        (0..POOL_COUNT_MAX)
+            .find(|index| !used.contains(index))
+            .ok_or(Error::TooManyPools)
+    }
+
+    /// Makes a pool's maps, pins them and hangs them into the maps of maps at `index`.
+    pub(crate) fn create_maps(&self, cookie: u64, index: u32) -> Result<(), Failed> {
+        let directory = self.run.pool(cookie);
+        fs::create_dir(&directory).step(|| format!("make {}", directory.display()))?;
+        for inner in &INNER {
+            let what = || format!("make the map {} of the pool", inner.shape.name);
+            let map = Object::create_map(&inner.shape).step(what)?;
+            let path = directory.join(inner.shape.name);
+            map.pin(&path).step(what)?;
+            set_mode(&path, if inner.public { 0o444 } else { 0o600 })?;
+            let outer = Object::open(&self.run.map(inner.outer)).step(what)?;
+            outer
+                .update(&index.to_ne_bytes(), &map.as_inner())
+                .step(what)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a pool's maps away again; goes on after a failure and answers all of them.
+    pub(crate) fn remove_maps(&self, cookie: u64, index: Option<u32>) -> Vec<Failed> {
+        let mut failures = Vec::new();
+        if let Some(index) = index {
+            for inner in &INNER {
+                let what = || format!("take the pool out of the map {}", inner.outer);
+                let taken = Object::open(&self.run.map(inner.outer))
+                    .and_then(|outer| outer.delete(&index.to_ne_bytes()))
+                    .step(what);
+                failures.extend(taken.err());
+            }
+        }
+        failures.extend(remove_tree(&self.run.pool(cookie)).err());
+        failures
+    }
+
+    /// The maps of a pool, opened.
+    pub(crate) fn maps(&self, cookie: u64) -> Result<PoolMaps, Failed> {
+        let open = |name: &str| {
+            let path = self.run.pool(cookie).join(name);
+            Object::open(&path).step(|| format!("open {}", path.display()))
+        };
+        Ok(PoolMaps {
+            occupancy: open("occupancy")?,
+            counts: open("counts")?,
+            reservations: open("reservations")?,
+            kept: open("kept")?,
+        })
+    }
+}
+
+/// What a pool knows of its ports.
+pub(crate) struct PoolMaps {
+    pub(crate) occupancy: Object,
+    pub(crate) counts: Object,
+    reservations: Object,
+    kept: Object,
+}
+
+impl PoolMaps {
+    /// The live reservations.
+    pub(crate) fn records(&self) -> Result<Vec<Record>, Failed> {
+        let what = || "read the reservations".to_owned();
+        let mut records = Vec::new();
+        for token in self.reservations.keys().step(what)? {
+            let mut bytes = [0; RECORD_SIZE];
+            if self
+                .reservations
+                .lookup(&token.to_ne_bytes(), &mut bytes)
+                .step(what)?
+            {
+                records.extend(Record::from_bytes(&bytes));
+            }
+        }
+        Ok(records)
+    }
+
+    pub(crate) fn occupancy(&self, transport: Transport) -> Result<Vec<u8>, Failed> {
+        let mut bytes = vec![0; OCCUPANCY_SIZE];
+        self.occupancy
+            .lookup(&transport_key(transport), &mut bytes)
+            .step(|| "read the occupied ports".into())?;
+        Ok(bytes)
+    }
+
+    /// Notes from which ports automatic choice was kept while the sockets were swept.
+    pub(crate) fn note_kept(&self, ports: &RangeSet) -> Result<(), Failed> {
+        let mut bitmap = PortBitmap::empty();
+        ports.iter().for_each(|range| bitmap.set_range(range));
+        for (word, bits) in (0u32..).zip(bitmap.words()) {
+            self.kept
+                .update(&word.to_ne_bytes(), &bits.to_ne_bytes())
+                .step(|| "note what is kept from automatic choice".into())?;
+        }
+        Ok(())
+    }
+
+    /// What [`note_kept`](Self::note_kept) noted.
+    pub(crate) fn kept(&self) -> Result<RangeSet, Failed> {
+        let mut words = [0; PortBitmap::WORD_COUNT];
+        for (word, bits) in (0u32..).zip(&mut words) {
+            let mut bytes = [0; 8];
+            self.kept
+                .lookup(&word.to_ne_bytes(), &mut bytes)
+                .step(|| "read what is kept from automatic choice".into())?;
+            *bits = u64::from_ne_bytes(bytes);
+        }
+        let bitmap = PortBitmap::from_words(&words);
+        let ports = PortRange::ALL.ports().filter(|port| bitmap.contains(*port));
+        Ok(ports.map(PortRange::single).collect())
+    }
+
+    /// Whether any socket is bound, or any port reserved or held.
+    pub(crate) fn is_idle(&self) -> Result<bool, Failed> {
+        for transport in Transport::ALL {
+            let bytes = self.occupancy(transport)?;
+            let bound = occupancy::words_in_use(&bytes).next().is_some();
+            if bound || !occupancy::claimed(&bytes).is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+pub(crate) fn transport_key(transport: Transport) -> [u8; 4] {
+    match transport {
+        Transport::Tcp => 0u32.to_ne_bytes(),
+        Transport::Udp => 1u32.to_ne_bytes(),
+    }
+}
+
+pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), Failed> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .step(|| format!("set the mode of {}", path.display()))
+}
+
+/// Removes a directory of pins. No error if it is not there.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Failed> {
+    if !path.exists() {
+        return Ok(());
+    }
+    fs::remove_dir_all(path).step(|| format!("remove {}", path.display()))
+}
+
+const fn array(name: &'static str, value_size: u32, max_entries: u32) -> MapShape {
+    MapShape {
+        name,
+        map_type: TYPE_ARRAY,
+        key_size: 4,
+        value_size,
+        max_entries,
+        flags: 0,
+    }
+}
+
+const fn hash(name: &'static str, key_size: u32, value_size: u32) -> MapShape {
+    let (map_type, max_entries, flags) = (TYPE_HASH, 16_384, NO_PREALLOC);
+    MapShape {
+        name,
+        map_type,
+        key_size,
+        value_size,
+        max_entries,
+        flags,
+    }
+}

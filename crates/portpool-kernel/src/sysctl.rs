@@ -1,0 +1,68 @@
+//! The sysctls of automatic choice, in the calling process's network namespace.
+
+use std::{fs, io, path::Path};
+
+use portpool_core::{Port, PortRange, RangeSet};
+
+use crate::error::{Failed, Step};
+
+const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// `net.ipv4.ip_local_reserved_ports`: ports that automatic choice never takes.
+pub(crate) fn reserved() -> Result<RangeSet, Failed> {
+    let what = || format!("read {RESERVED}");
+    read(RESERVED)?.parse().map_err(io::Error::other).step(what)
+}
+
+pub(crate) fn write_reserved(ports: &RangeSet) -> Result<(), Failed> {
+    fs::write(RESERVED, format!("{ports}\n")).step(|| format!("write {RESERVED}"))
+}
+
+/// `net.ipv4.ip_local_port_range`: where automatic choice takes ports from.
+pub(crate) fn ephemeral() -> Result<PortRange, Failed> {
+    let text = read(EPHEMERAL)?;
+    let what = || format!("read {EPHEMERAL}");
+    parse_ephemeral(&text)
+        .ok_or_else(|| io::Error::other(format!("unexpected text {text:?}")))
+        .step(what)
+}
+
+/// What must be kept from automatic choice so that a port once granted stays out of its reach even
+/// if the ephemeral range is widened later: the wildcard ranges, and all that lies outside the
+/// ephemeral range today.
+pub(crate) fn kept_clear(ranges: &RangeSet, ephemeral: PortRange) -> RangeSet {
+    RangeSet::from(PortRange::ALL)
+        .difference(&RangeSet::from(ephemeral))
+        .union(ranges)
+}
+
+fn parse_ephemeral(text: &str) -> Option<PortRange> {
+    let mut numbers = text
+        .split_whitespace()
+        .map(|word| word.parse().ok().and_then(Port::new));
+    PortRange::between(numbers.next()??, numbers.next()??)
+}
+
+fn read(path: &str) -> Result<String, Failed> {
+    fs::read_to_string(Path::new(path)).step(|| format!("read {path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_outside_the_ephemeral_range_is_kept_clear() {
+        let ephemeral = parse_ephemeral("32768\t60999\n").expect("range");
+        let ranges = "40000-40099".parse().expect("ranges");
+        let kept = kept_clear(&ranges, ephemeral);
+        assert_eq!(kept.to_string(), "1-32767,40000-40099,61000-65535");
+    }
+
+    #[test]
+    fn a_strange_ephemeral_range_is_not_guessed() {
+        assert_eq!(parse_ephemeral("60999 32768"), None);
+        assert_eq!(parse_ephemeral("32768"), None);
+    }
+}

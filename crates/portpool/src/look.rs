@@ -1,0 +1,185 @@
+//! Looking at a pool: who has which port, and how much is left.
+
+use portpool_core::{
+    Port, PortBitmap, PortRange, RangeSet, Transport,
+    abi::{Counters, PoolConfig, Record, occupancy},
+};
+
+use crate::{
+    choice::{Source, in_use},
+    claim::since_boot,
+    error::{Failure, LookError},
+    maps::Maps,
+    pool::Pool,
+};
+
+/// One port of one transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortState {
+    /// The reservation that has it.
+    pub reservation: Option<Record>,
+    /// How many sockets are bound to it.
+    pub socket_count: u32,
+    /// Whether the kernel itself has it, or a socket that cannot be counted.
+    pub held: bool,
+    /// Whether a socket on it was closed within the last minute: placement avoids it for a while.
+    pub recent: bool,
+}
+
+/// A whole pool at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overview {
+    /// How it was attached.
+    pub config: PoolConfig,
+    /// What all reservations together take.
+    pub counters: Counters,
+    /// TCP's ports.
+    pub tcp: TransportOverview,
+    /// UDP's ports.
+    pub udp: TransportOverview,
+}
+
+impl Overview {
+    /// The ports of one transport.
+    pub fn transport(&self, transport: Transport) -> &TransportOverview {
+        match transport {
+            Transport::Tcp => &self.tcp,
+            Transport::Udp => &self.udp,
+        }
+    }
+}
+
+/// The ports of one transport at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TransportOverview {
+    /// Ports that reservations have.
+    pub reserved_count: u32,
+    /// Ports that a socket is bound to or the kernel itself has.
+    pub in_use_count: u32,
+    /// Ports of the pool's ranges that can be had.
+    pub free_count: u32,
+    /// The longest run of those.
+    pub largest_free: Option<PortRange>,
+}
+
+impl Pool {
+    /// Every live reservation, by transport and first port.
+    ///
+    /// ```no_run
+    /// for entry in portpool::Pool::open()?.reservations()? {
+    ///     println!("{} {}: {} {}", entry.transport, entry.range, entry.owner_pid, entry.command);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`LookError`] where this process cannot read the state of the pool.
+    pub fn reservations(&self) -> Result<Vec<Record>, LookError> {
+        self.maps()?.records()
+    }
+
+    /// Who has a port.
+    ///
+    /// # Errors
+    /// [`LookError`] where this process cannot read the state of the pool.
+    pub fn port(&self, transport: Transport, port: Port) -> Result<PortState, LookError> {
+        let maps = self.maps()?;
+        let element = maps.occupancy(transport).map_err(Failure::of("bpf"))?;
+        let word = u32::from(port.number()) / 64;
+        let counts = maps.counts(transport, word).map_err(Failure::of("bpf"))?;
+        let at = usize::from(port.number() % 64) * 4;
+        let reservation = match occupancy::claimed(&element).contains(port) {
+            true => maps
+                .records()?
+                .into_iter()
+                .find(|record| record.transport == transport && record.range.contains(port)),
+            false => None,
+        };
+        Ok(PortState {
+            reservation,
+            socket_count: u32::from_ne_bytes([
+                counts[at],
+                counts[at + 1],
+                counts[at + 2],
+                counts[at + 3],
+            ]),
+            held: occupancy::held(&element).contains(port),
+            recent: occupancy::recent(&element, since_boot()).contains(port),
+        })
+    }
+
+    /// The limits of the pool and how much of it is taken.
+    ///
+    /// # Errors
+    /// [`LookError`] where this process cannot read the state of the pool.
+    pub fn overview(&self) -> Result<Overview, LookError> {
+        let maps = self.maps()?;
+        let config = maps.config()?;
+        let (tcp, counters) = survey(&maps, Transport::Tcp, &config.ranges)?;
+        let (udp, _) = survey(&maps, Transport::Udp, &config.ranges)?;
+        Ok(Overview {
+            config,
+            counters,
+            tcp,
+            udp,
+        })
+    }
+}
+
+fn survey(
+    maps: &Maps,
+    transport: Transport,
+    ranges: &RangeSet,
+) -> Result<(TransportOverview, Counters), LookError> {
+    let element = maps.occupancy(transport).map_err(Failure::of("bpf"))?;
+    let mut used = in_use(maps, transport, &element).map_err(Failure::of("bpf"))?;
+    used.union_with(&occupancy::held(&element));
+    let reserved = occupancy::claimed(&element);
+    let mut taken = used.clone();
+    taken.union_with(&reserved);
+    let (free_count, largest_free) = free_in(&taken, ranges);
+    let overview = TransportOverview {
+        reserved_count: reserved.count(),
+        in_use_count: used.count(),
+        free_count,
+        largest_free,
+    };
+    Ok((overview, Counters::from_bytes(&element)))
+}
+
+/// How many ports of `ranges` are not taken, and the longest run of them, the lowest if several are.
+fn free_in(taken: &PortBitmap, ranges: &RangeSet) -> (u32, Option<PortRange>) {
+    let free: RangeSet = ranges
+        .iter()
+        .flat_map(PortRange::ports)
+        .filter(|port| !taken.contains(*port))
+        .map(PortRange::single)
+        .collect();
+    let largest = free.iter().rev().max_by_key(|range| range.count());
+    (free.len_ports(), largest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_counted_within_the_ranges() {
+        let ranges = "20000-20009,30000-30003".parse().expect("ranges");
+        let mut taken = PortBitmap::empty();
+        taken.set_range("20003-20004".parse().expect("range"));
+        let largest = Some("20005-20009".parse().expect("range"));
+        assert_eq!(free_in(&taken, &ranges), (12, largest));
+        taken.set_range(PortRange::ALL);
+        assert_eq!(free_in(&taken, &ranges), (0, None));
+    }
+
+    #[test]
+    fn of_two_longest_runs_the_lower_is_named() {
+        let ranges = "20000-20004".parse().expect("ranges");
+        let mut taken = PortBitmap::empty();
+        taken.set_range("20002".parse().expect("range"));
+        let lower = Some("20000-20001".parse().expect("range"));
+        assert_eq!(free_in(&taken, &ranges), (4, lower));
+    }
+}

@@ -1,0 +1,321 @@
+//! The pool of a network namespace, as a program holds it.
+
+use std::{
+    env,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use portpool_core::{
+    PortRange, RangeSet, Refusal, Request, Token, Transport, Want,
+    abi::{ControlCode, Operation, Scope, probe_bytes, refusal_of, token_bytes},
+};
+
+use crate::{
+    claim::Leg,
+    error::{AcquireError, AssociateError, Failure, LookError, OpenError, ReleaseError},
+    maps::Maps,
+    reservation::{Block, Reservation},
+    socket, sys,
+};
+
+/// The ports of the network namespace of the calling thread, and who has them.
+///
+/// A clone is the same pool. It holds no reservation: those end with their [`Reservation`].
+#[derive(Clone, Debug)]
+pub struct Pool(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    run_dir: PathBuf,
+    cookie: u64,
+    /// Those of the namespace that placed last.
+    maps: Mutex<Option<Arc<Maps>>>,
+}
+
+/// How to open a [`Pool`].
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Builder {
+    run_dir: Option<PathBuf>,
+}
+
+impl Builder {
+    /// Where the pool shows its maps, instead of `PORTPOOL_RUN_DIR` or `/run/portpool`.
+    pub fn run_dir(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.run_dir = Some(path.into());
+        self
+    }
+
+    /// Opens the pool of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// As [`Pool::open`].
+    pub fn open(self) -> Result<Pool, OpenError> {
+        let probe = socket::owner_socket(Transport::Udp)?;
+        attached(probe.as_fd())?;
+        let cookie = sys::netns_cookie(probe.as_fd()).map_err(Failure::of("getsockopt"))?;
+        Ok(Pool(Arc::new(Shared {
+            run_dir: self.run_dir.unwrap_or_else(default_run_dir),
+            cookie,
+            maps: Mutex::new(None),
+        })))
+    }
+}
+
+impl Pool {
+    /// Opens the pool of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// [`OpenError::NotAttached`] if that namespace has no pool, or if this process is in a cgroup
+    /// outside the one that the pool guards.
+    pub fn open() -> Result<Pool, OpenError> {
+        Pool::builder().open()
+    }
+
+    /// Opens a pool with settings.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Reserves ports for this process; they are consumed through the [`Reservation`].
+    ///
+    /// # Errors
+    /// [`AcquireError`]; then nothing is reserved.
+    pub fn acquire(&self, request: &Request) -> Result<Reservation, AcquireError> {
+        self.acquire_scoped(request, Scope::Associated)
+    }
+
+    /// As [`acquire`](Pool::acquire), and says who may consume the block without associating.
+    ///
+    /// # Errors
+    /// [`AcquireError`]; then nothing is reserved.
+    pub fn acquire_scoped(
+        &self,
+        request: &Request,
+        scope: Scope,
+    ) -> Result<Reservation, AcquireError> {
+        let failed = |failure| AcquireError::Failure {
+            request: *request,
+            failure,
+        };
+        let mut sockets: Vec<(Transport, OwnedFd)> = Vec::with_capacity(2);
+        for transport in request.transports.iter() {
+            sockets.push((transport, socket::owner_socket(transport).map_err(failed)?));
+        }
+        let legs: Vec<Leg<'_>> = sockets
+            .iter()
+            .map(|(transport, socket)| Leg::new(*transport, socket.as_fd()))
+            .collect();
+        let blocks = self.claim(&legs, request, scope)?;
+        let sockets = sockets.into_iter().map(|(_, socket)| socket).collect();
+        Ok(Reservation::new(blocks, sockets))
+    }
+
+    /// As [`acquire_scoped`](Pool::acquire_scoped), but while the ports are taken tries again until
+    /// `timeout` has passed.
+    ///
+    /// The kernel has no queue for ports: this asks again after a pause of 1 ms, then ever longer
+    /// ones up to 50 ms, and who waits longest has no better chance than others.
+    ///
+    /// # Errors
+    /// [`AcquireError`], the last one if the time is over; then nothing is reserved.
+    pub fn acquire_timeout(
+        &self,
+        request: &Request,
+        scope: Scope,
+        timeout: Duration,
+    ) -> Result<Reservation, AcquireError> {
+        let start = Instant::now();
+        let mut pause = PAUSE_MIN;
+        loop {
+            let answer = self.acquire_scoped(request, scope);
+            let Err(error) = &answer else { return answer };
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() || !error.is_temporary() {
+                return answer;
+            }
+            thread::sleep(pause.min(left));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Reserves ports with a socket of the caller's as owner socket: the reservation ends when the
+    /// last descriptor of that socket is closed, or with [`release_on`](Pool::release_on).
+    ///
+    /// The socket may be bound; its transport is that of the block. One socket may own up to 32
+    /// reservations.
+    ///
+    /// ```no_run
+    /// use portpool::{Pool, Scope, Want};
+    /// use socket2::{Domain, Socket, Type};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::open()?;
+    /// let owner = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
+    /// let want = Want::Specific("5000-5019".parse()?);
+    /// let block = pool.acquire_on(&owner, &want, Scope::Associated)?;
+    ///
+    /// let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    /// pool.associate(&socket, block.token)?;
+    /// pool.release_on(&owner, block.token)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AcquireError`]; then nothing is reserved.
+    pub fn acquire_on(
+        &self,
+        socket: &impl AsFd,
+        want: &Want,
+        scope: Scope,
+    ) -> Result<Block, AcquireError> {
+        let socket = socket.as_fd();
+        let transport = socket::transport_of(socket);
+        let request = Request {
+            // Only named in the message if it is none at all.
+            transports: transport.unwrap_or(Transport::Tcp).into(),
+            want: *want,
+        };
+        let refused = |refusal| AcquireError::Refused {
+            request,
+            range: None,
+            refusal,
+        };
+        let transport = transport.ok_or_else(|| refused(Refusal::UnsupportedSocket))?;
+        let blocks = self.claim(&[Leg::new(transport, socket)], &request, scope)?;
+        blocks
+            .first()
+            .copied()
+            .ok_or_else(|| refused(Refusal::BadRequest))
+    }
+
+    /// Ends a reservation of this process. `socket` may be any socket of its transport.
+    ///
+    /// Sockets bound to its ports keep them.
+    ///
+    /// # Errors
+    /// [`ReleaseError`]; a reservation of another process stays.
+    pub fn release_on(&self, socket: &impl AsFd, token: Token) -> Result<(), ReleaseError> {
+        let socket = socket.as_fd();
+        release(socket, token).map_err(|error| match error {
+            ReleaseError::Refused {
+                refusal: Refusal::UnknownToken,
+                ..
+            } => ReleaseError::Refused {
+                token,
+                refusal: self.explain(socket, token),
+            },
+            other => other,
+        })
+    }
+
+    /// Ties an unbound socket to a reservation of this process: its bind takes a port of the block.
+    ///
+    /// # Errors
+    /// [`AssociateError`]; the socket is then as it was.
+    pub fn associate(&self, socket: &impl AsFd, token: Token) -> Result<(), AssociateError> {
+        let socket = socket.as_fd();
+        socket::associate(socket, token).map_err(|error| match error {
+            AssociateError::Refused {
+                refusal: Refusal::UnknownToken,
+                ..
+            } => AssociateError::Refused {
+                token,
+                refusal: match self.explain(socket, token) {
+                    Refusal::WrongTransport => Refusal::WrongTransport,
+                    _ => Refusal::UnknownToken,
+                },
+            },
+            other => other,
+        })
+    }
+
+    /// The cookie of the network namespace whose pool this is.
+    pub fn netns_cookie(&self) -> u64 {
+        self.0.cookie
+    }
+
+    /// Whether this process can read the state of the pool.
+    ///
+    /// Where it cannot, exact ports are acquired as ever, wildcard blocks are found by trying, and
+    /// [`reservations`](Pool::reservations), [`port`](Pool::port) and [`overview`](Pool::overview)
+    /// answer with a [`LookError`].
+    pub fn can_look(&self) -> bool {
+        self.maps().is_ok()
+    }
+
+    /// The maps of this pool, opened anew: another process may have attached again.
+    pub(crate) fn maps(&self) -> Result<Maps, LookError> {
+        Maps::open(&self.0.run_dir, self.0.cookie)
+    }
+
+    /// The maps of the namespace with this cookie, as opened before unless `fresh`.
+    pub(crate) fn maps_of(&self, cookie: u64, fresh: bool) -> Option<Arc<Maps>> {
+        let mut cached = self.0.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        if fresh || cached.as_ref().is_none_or(|maps| maps.cookie() != cookie) {
+            *cached = Maps::open(&self.0.run_dir, cookie).ok().map(Arc::new);
+        }
+        cached.clone()
+    }
+
+    /// What an answer of "invalid" to a token says, as far as the maps tell.
+    fn explain(&self, socket: BorrowedFd<'_>, token: Token) -> Refusal {
+        let record = self.maps().and_then(|maps| maps.record(token));
+        match record {
+            Ok(Some(record)) if socket::transport_of(socket) != Some(record.transport) => {
+                Refusal::WrongTransport
+            }
+            Ok(Some(_)) => Refusal::ForeignToken,
+            Ok(None) | Err(_) => Refusal::UnknownToken,
+        }
+    }
+}
+
+/// Issues the control code release.
+pub(crate) fn release(socket: BorrowedFd<'_>, token: Token) -> Result<(), ReleaseError> {
+    let released = sys::control(socket, ControlCode::Release, &token_bytes(token));
+    released.map_err(|source| {
+        let operation = Operation::Control(ControlCode::Release);
+        match refusal_of(operation, source.raw_os_error().unwrap_or(0)) {
+            Some(refusal) => ReleaseError::Refused { token, refusal },
+            None => ReleaseError::Failure {
+                token,
+                failure: Failure::of("setsockopt")(source),
+            },
+        }
+    })
+}
+
+/// Where the pool of a namespace chooses from if nobody set its ranges.
+pub(crate) fn default_ranges() -> RangeSet {
+    [(20_000, 12_768), (61_000, 4_536)]
+        .into_iter()
+        .filter_map(|(first, count)| PortRange::from_numbers(first, count).ok())
+        .collect()
+}
+
+fn attached(socket: BorrowedFd<'_>) -> Result<(), OpenError> {
+    let Err(source) = sys::control(socket, ControlCode::Probe, &probe_bytes()) else {
+        return Ok(());
+    };
+    let operation = Operation::Control(ControlCode::Probe);
+    match refusal_of(operation, source.raw_os_error().unwrap_or(0)) {
+        Some(Refusal::NotAttached) => Err(OpenError::NotAttached),
+        Some(Refusal::VersionMismatch) => Err(OpenError::VersionMismatch),
+        _ => Err(Failure::of("setsockopt")(source).into()),
+    }
+}
+
+fn default_run_dir() -> PathBuf {
+    let set = env::var_os("PORTPOOL_RUN_DIR").filter(|path| !path.is_empty());
+    set.map_or_else(|| PathBuf::from(RUN_DIR), PathBuf::from)
+}
+
+const RUN_DIR: &str = "/run/portpool";
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);

@@ -1,0 +1,121 @@
+//! A reservation of this process, which ends when it is dropped.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    process,
+};
+
+use portpool_core::{Port, PortRange, Token, Transport};
+
+use crate::{error::ReleaseError, pool};
+
+/// The ports of one transport that a reservation has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Block {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// The ports.
+    pub range: PortRange,
+    /// The name of the reservation in the kernel.
+    pub token: Token,
+}
+
+/// Ports that are this process's own until it is dropped or released.
+///
+/// It owns one silent socket for each transport, whose end is the end of the reservation. Sockets
+/// bound from the block outlive it and keep their ports.
+///
+/// ```no_run
+/// use portpool::{Alignment, Pool, PortCount, Request, Transports, Want, Wildcard};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // An even port and the odd one after it, for RTP and RTCP.
+/// let pair = Wildcard {
+///     alignment: Alignment::new(2).expect("2 is not 0"),
+///     ..Wildcard::new(PortCount::new(2).expect("2 is not 0"))
+/// };
+/// let request = Request { transports: Transports::Udp, want: Want::Wildcard(pair) };
+/// let ports = Pool::open()?.acquire(&request)?;
+/// let rtp = ports.udp_socket([0, 0, 0, 0].into())?;
+/// let rtcp = ports.udp_socket([0, 0, 0, 0].into())?;
+/// assert_eq!(rtp.local_addr()?.port() + 1, rtcp.local_addr()?.port());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "the ports are free again as soon as the reservation is dropped"]
+pub struct Reservation {
+    /// One or two, on the same numbers.
+    blocks: Vec<Block>,
+    /// The owner socket of each block.
+    sockets: Vec<OwnedFd>,
+    range: PortRange,
+    process: u32,
+}
+
+impl Reservation {
+    /// `blocks` are never empty and have the same range.
+    pub(crate) fn new(blocks: Vec<Block>, sockets: Vec<OwnedFd>) -> Reservation {
+        let range = blocks[0].range;
+        Reservation {
+            blocks,
+            sockets,
+            range,
+            process: process::id(),
+        }
+    }
+
+    /// Gives the ports back. Dropping does the same, but tells nobody if it goes wrong.
+    ///
+    /// Sockets bound from the block keep their ports.
+    ///
+    /// # Errors
+    /// The first [`ReleaseError`]; the owner sockets are closed all the same.
+    pub fn release(self) -> Result<(), ReleaseError> {
+        let released: Vec<_> = self
+            .blocks
+            .iter()
+            .zip(&self.sockets)
+            .map(|(block, socket)| pool::release(socket.as_fd(), block.token))
+            .collect();
+        released.into_iter().collect()
+    }
+
+    /// The blocks, one for each transport.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// The block of a transport, if it was acquired.
+    pub fn block(&self, transport: Transport) -> Option<Block> {
+        let mut blocks = self.blocks.iter();
+        blocks.find(|block| block.transport == transport).copied()
+    }
+
+    /// The ports, the same of each transport.
+    pub fn range(&self) -> PortRange {
+        self.range
+    }
+
+    /// Every port, lowest first.
+    pub fn ports(&self) -> impl DoubleEndedIterator<Item = Port> + Clone + use<> {
+        self.range.ports()
+    }
+
+    /// The sockets whose end is the end of the reservation, one for each transport.
+    ///
+    /// The reservation lasts until the last copy of such a descriptor is closed: whoever is given
+    /// one keeps the ports reserved, but only the process that acquired may associate or release.
+    pub fn owner_sockets(&self) -> impl Iterator<Item = (Transport, BorrowedFd<'_>)> {
+        let sockets = self.sockets.iter();
+        self.blocks
+            .iter()
+            .zip(sockets)
+            .map(|(block, socket)| (block.transport, socket.as_fd()))
+    }
+
+    /// Whether the calling process acquired it, rather than being a fork of that one.
+    pub(crate) fn is_own(&self) -> bool {
+        self.process == process::id()
+    }
+}
