@@ -1,7 +1,8 @@
 //! `cargo xtask test`: all tests of the workspace, and one line that says how they went.
 //!
-//! Tests that attach to the kernel stand in modules named `as_root`. Where the kernel cannot be
-//! attached to they are left out and named; in CI that is a failure instead.
+//! Tests that attach to the kernel are those of `portpool-testkit` and, in other crates, those in
+//! modules named `as_root`. Where the kernel cannot be attached to they are left out and named; in
+//! CI that is a failure instead.
 
 mod privilege;
 
@@ -48,7 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         tests.env(SIZE_VARIABLE, "long");
     }
     if obstacle.is_some() {
-        tests.args(["--exclude", KERNEL_TESTS, "--", "--skip", ROOT_MODULE]);
+        tests.args(["--exclude", ROOT_PACKAGE, "--", "--skip", ROOT_MODULE]);
     }
     let (tally, code) = count(&mut tests)?;
     if let Some(obstacle) = &obstacle {
@@ -118,22 +119,9 @@ fn summary(line: &str) -> Option<(u64, u64)> {
 }
 
 fn report_left_out(obstacle: &str) -> Result<()> {
-    let mut list = cargo();
-    list.args([
-        "test",
-        "--quiet",
-        "--workspace",
-        "--lib",
-        "--bins",
-        "--tests",
-    ]);
-    list.args(["--", "--list", "--format=terse"]);
-    let tests = stdout_of(&mut list)?;
-    let left_out: Vec<&str> = tests
-        .lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .filter(|name| name.contains(ROOT_MODULE))
-        .collect();
+    let mut left_out = list(&["--package", ROOT_PACKAGE])?;
+    let others = list(&["--workspace", "--exclude", ROOT_PACKAGE])?;
+    left_out.extend(others.into_iter().filter(|name| name.contains(ROOT_MODULE)));
     if left_out.is_empty() {
         return Ok(());
     }
@@ -145,10 +133,20 @@ fn report_left_out(obstacle: &str) -> Result<()> {
     Ok(())
 }
 
-/// The package whose tests all attach to the kernel.
-const KERNEL_TESTS: &str = "portpool-testkit";
+/// The names of the tests of some packages.
+fn list(packages: &[&str]) -> Result<Vec<String>> {
+    let mut list = cargo();
+    list.args(["test", "--quiet", "--lib", "--bins", "--tests"]);
+    list.args(packages).args(["--", "--list", "--format=terse"]);
+    let tests = stdout_of(&mut list)?;
+    let names = tests.lines().filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.map(str::to_owned).collect())
+}
 
-/// Part of the path of every other test that attaches to the kernel.
+/// The package whose tests all attach to the kernel.
+const ROOT_PACKAGE: &str = "portpool-testkit";
+
+/// Part of the path of such a test in another package.
 const ROOT_MODULE: &str = "as_root::";
 
 /// What tests that scale look at.

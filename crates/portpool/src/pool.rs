@@ -138,6 +138,10 @@ impl Pool {
             if left.is_zero() || !error.is_temporary() {
                 return answer;
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "nothing tells when ports come back"
+            )]
             thread::sleep(pause.min(left));
             pause = (pause * 2).min(PAUSE_MAX);
         }
