@@ -195,15 +195,13 @@ impl Claim<'_> {
         Ok(())
     }
 
-    /// A block of both transports may serve port 0, of which the kernel knows only TCP's.
+    /// Only a bind of TCP to port 0 is served from a block: the kernel refuses to hear of UDP's.
     fn scope_of(&self, transport: Transport) -> Scope {
         match self.scope {
-            Scope::Tree { root, .. } if transport == Transport::Udp && self.legs.len() > 1 => {
-                Scope::Tree {
-                    root,
-                    zero_from_block: false,
-                }
-            }
+            Scope::Tree { root, .. } if transport == Transport::Udp => Scope::Tree {
+                root,
+                zero_from_block: false,
+            },
             scope => scope,
         }
     }

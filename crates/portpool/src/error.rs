@@ -287,7 +287,10 @@ fn refused(request: &Request, range: Option<PortRange>, refusal: Refusal) -> Str
              net.ipv4.ip_local_reserved_ports has lost the ranges of the pool: run `portpool attach` \
              again"
         ),
-        (_, Some(range), Want::Wildcard(_)) => format!("{request}, tried {range}: {refusal}"),
+        (Refusal::PrivilegedPort, Some(range), Want::Wildcard(_)) => {
+            format!("{request}, tried {range}: {refusal}")
+        }
+        (Refusal::NotAttached, ..) => format!("{request}: {}", OpenError::NotAttached),
         _ => format!("{request}: {refusal}"),
     }
 }
@@ -375,10 +378,10 @@ mod tests {
             "any port (tcp): no free run of ports is long enough: ask for fewer ports or release \
              some"
         );
-        let limit = acquire_refused(wildcard(), Some(range("20000")), Refusal::UidLimit);
+        let privileged = acquire_refused(wildcard(), Some(range("80")), Refusal::PrivilegedPort);
         assert!(
-            limit.starts_with("any port (tcp), tried 20000: "),
-            "{limit}"
+            privileged.starts_with("any port (tcp), tried 80: "),
+            "{privileged}"
         );
     }
 

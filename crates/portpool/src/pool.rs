@@ -91,6 +91,8 @@ impl Pool {
 
     /// As [`acquire`](Pool::acquire), and says who may consume the block without associating.
     ///
+    /// That binds to port 0 are served from the block is TCP's alone; of UDP it is not asked.
+    ///
     /// # Errors
     /// [`AcquireError`]; then nothing is reserved.
     pub fn acquire_scoped(
