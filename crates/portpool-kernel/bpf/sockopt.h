@@ -136,7 +136,8 @@ static __noinline int claim(struct grant *grant, struct view *view)
 	struct block_walk walk = {
 		.occupancy = occupancy_of(index, grant->transport & 1),
 		.counts = bpf_map_lookup_elem(&counts, &index),
-		.kept_clear = BPF_CORE_READ(net, ipv4.sysctl_local_reserved_ports),
+		.reserved = BPF_CORE_READ(net, ipv4.sysctl_local_reserved_ports),
+		.kept = bpf_map_lookup_elem(&kept, &index),
 		.transport = grant->transport & 1,
 		.first = view->first,
 		.last = (u32)view->first + view->count - 1,
