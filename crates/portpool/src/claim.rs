@@ -195,15 +195,13 @@ impl Claim<'_> {
         Ok(())
     }
 
-    /// A block of both transports may serve port 0, of which the kernel knows only TCP's.
+    /// Only a bind of TCP to port 0 is served from a block: the kernel refuses to hear of UDP's.
     fn scope_of(&self, transport: Transport) -> Scope {
         match self.scope {
-            Scope::Tree { root, .. } if transport == Transport::Udp && self.legs.len() > 1 => {
-                Scope::Tree {
-                    root,
-                    zero_from_block: false,
-                }
-            }
+            Scope::Tree { root, .. } if transport == Transport::Udp => Scope::Tree {
+                root,
+                zero_from_block: false,
+            },
             scope => scope,
         }
     }
@@ -270,12 +268,17 @@ fn stand_back(attempt: u32) {
     if attempt < YIELD_COUNT {
         thread::yield_now();
     } else {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "nothing tells when another claim ends"
-        )]
-        thread::sleep(Duration::from_millis(1));
+        pause(Duration::from_millis(1));
     }
+}
+
+/// Sleeps where the kernel has nothing to wait on.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the kernel has no queue for ports: asking again is the only way to wait for one"
+)]
+pub(crate) fn pause(time: Duration) {
+    thread::sleep(time);
 }
 
 fn new_token() -> io::Result<Token> {

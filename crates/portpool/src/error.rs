@@ -278,16 +278,18 @@ impl From<Failure> for LookError {
 fn refused(request: &Request, range: Option<PortRange>, refusal: Refusal) -> String {
     match (refusal, range, request.want) {
         (Refusal::Ephemeral, Some(range), Want::Specific(_)) => format!(
-            "{request}: automatic choice could still give these ports to any socket: enter {range} \
-             into net.ipv4.ip_local_reserved_ports, add it to the ranges of `portpool attach`, or \
-             run the keeper"
+            "{request}: automatic choice could give these ports to any socket: choose ports outside \
+             net.ipv4.ip_local_port_range, or enter {range} into net.ipv4.ip_local_reserved_ports and \
+             run `portpool attach` again"
         ),
         (Refusal::Ephemeral, Some(range), Want::Wildcard(_)) => format!(
-            "{request}: automatic choice could still give {range} to any socket, because \
-             net.ipv4.ip_local_reserved_ports has lost the ranges of the pool: run `portpool attach` \
-             again"
+            "{request}: automatic choice could give {range} to any socket, because \
+             net.ipv4.ip_local_reserved_ports has lost ranges of the pool: run `portpool attach` again"
         ),
-        (_, Some(range), Want::Wildcard(_)) => format!("{request}, tried {range}: {refusal}"),
+        (Refusal::PrivilegedPort, Some(range), Want::Wildcard(_)) => {
+            format!("{request}, tried {range}: {refusal}")
+        }
+        (Refusal::NotAttached, ..) => format!("{request}: {}", OpenError::NotAttached),
         _ => format!("{request}: {refusal}"),
     }
 }
@@ -375,10 +377,10 @@ mod tests {
             "any port (tcp): no free run of ports is long enough: ask for fewer ports or release \
              some"
         );
-        let limit = acquire_refused(wildcard(), Some(range("20000")), Refusal::UidLimit);
+        let privileged = acquire_refused(wildcard(), Some(range("80")), Refusal::PrivilegedPort);
         assert!(
-            limit.starts_with("any port (tcp), tried 20000: "),
-            "{limit}"
+            privileged.starts_with("any port (tcp), tried 80: "),
+            "{privileged}"
         );
     }
 

@@ -5,7 +5,6 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,7 @@ use portpool_core::{
 };
 
 use crate::{
-    claim::Leg,
+    claim::{self, Leg},
     error::{AcquireError, AssociateError, Failure, LookError, OpenError, ReleaseError},
     maps::Maps,
     reservation::{Block, Reservation},
@@ -91,6 +90,8 @@ impl Pool {
 
     /// As [`acquire`](Pool::acquire), and says who may consume the block without associating.
     ///
+    /// That binds to port 0 are served from the block is TCP's alone; of UDP it is not asked.
+    ///
     /// # Errors
     /// [`AcquireError`]; then nothing is reserved.
     pub fn acquire_scoped(
@@ -130,7 +131,7 @@ impl Pool {
         timeout: Duration,
     ) -> Result<Reservation, AcquireError> {
         let start = Instant::now();
-        let mut pause = PAUSE_MIN;
+        let mut step = PAUSE_MIN;
         loop {
             let answer = self.acquire_scoped(request, scope);
             let Err(error) = &answer else { return answer };
@@ -138,12 +139,8 @@ impl Pool {
             if left.is_zero() || !error.is_temporary() {
                 return answer;
             }
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "nothing tells when ports come back"
-            )]
-            thread::sleep(pause.min(left));
-            pause = (pause * 2).min(PAUSE_MAX);
+            claim::pause(step.min(left));
+            step = (step * 2).min(PAUSE_MAX);
         }
     }
 

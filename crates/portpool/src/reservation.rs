@@ -5,7 +5,7 @@ use std::{
     process,
 };
 
-use portpool_core::{Port, PortRange, Token, Transport};
+use portpool_core::{Port, PortRange, Refusal, Token, Transport};
 
 use crate::{error::ReleaseError, pool};
 
@@ -78,7 +78,14 @@ impl Reservation {
             .zip(&self.sockets)
             .map(|(block, socket)| pool::release(socket.as_fd(), block.token))
             .collect();
-        released.into_iter().collect()
+        let released: Result<(), ReleaseError> = released.into_iter().collect();
+        released.map_err(|error| match error {
+            ReleaseError::Refused { token, .. } if !self.is_own() => ReleaseError::Refused {
+                token,
+                refusal: Refusal::ForeignToken,
+            },
+            other => other,
+        })
     }
 
     /// The blocks, one for each transport.
