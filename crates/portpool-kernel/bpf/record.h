@@ -30,13 +30,16 @@ static __noinline int charge_uid(struct pp_pool *pool, u32 uid, u32 ports)
 		return E_NOBUFS;
 	charged = bpf_map_lookup_elem(map, &uid);
 	if (!charged) {
-		if (bpf_map_update_elem(map, &uid, &nothing, BPF_NOEXIST)) {
+		long error = bpf_map_update_elem(map, &uid, &nothing, BPF_NOEXIST);
+
+		if (error && error != -E_EXIST) {
 			bpf_for_each_map_elem(map, reap_uid, NULL, 0);
-			bpf_map_update_elem(map, &uid, &nothing, BPF_NOEXIST);
+			error = bpf_map_update_elem(map, &uid, &nothing, BPF_NOEXIST);
 		}
 		charged = bpf_map_lookup_elem(map, &uid);
+		/* There was an entry, and it was reaped meanwhile. */
 		if (!charged)
-			return E_NOBUFS;
+			return error && error != -E_EXIST ? E_NOBUFS : E_BUSY;
 	}
 	before = __sync_fetch_and_add(charged, CHARGE(ports));
 	if (before < DEAD && (before >> 32) + 1 <= pool->reservations_per_uid &&
@@ -140,13 +143,16 @@ __noinline int pp_add_root(u32 index, u32 pid, u64 start, u64 token)
 		return E_NOBUFS;
 	entry = bpf_map_lookup_elem(map, &key);
 	if (!entry) {
-		if (bpf_map_update_elem(map, &key, &no_tokens, BPF_NOEXIST)) {
+		long error = bpf_map_update_elem(map, &key, &no_tokens, BPF_NOEXIST);
+
+		if (error && error != -E_EXIST) {
 			bpf_for_each_map_elem(map, reap_root, NULL, 0);
-			bpf_map_update_elem(map, &key, &no_tokens, BPF_NOEXIST);
+			error = bpf_map_update_elem(map, &key, &no_tokens, BPF_NOEXIST);
 		}
 		entry = bpf_map_lookup_elem(map, &key);
+		/* There was an entry, and another thread took it away with its last token. */
 		if (!entry)
-			return E_NOBUFS;
+			return error && error != -E_EXIST ? E_NOBUFS : E_BUSY;
 	}
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < PP_SOCKET_RESERVATIONS; i++) {
