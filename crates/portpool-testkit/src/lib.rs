@@ -3,16 +3,21 @@
 //! - [`isolated`] runs a test's body in a process with its own cgroup, network namespace, mount
 //!   namespace and attached pool, and leaves nothing behind, however the body ends.
 //! - [`Actor`] is another process that does to sockets what it is told.
+//! - [`Census`] counts all that a pool has taken, so that a test can say that nothing is left.
 //!
 //! Development only; nothing here is a part of the product.
 
 mod actor;
 mod arena;
+mod census;
+mod chance;
 mod size;
 pub mod sys;
 
 pub use actor::{Actor, Errno};
 pub use arena::{Arena, isolated, unattached};
+pub use census::Census;
+pub use chance::Chance;
 pub use size::Size;
 
 /// Runs the body of the test function it stands in by [`isolated`].

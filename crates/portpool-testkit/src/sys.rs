@@ -1,6 +1,8 @@
 //! Raw socket options, for tests of what a careless or hostile caller gets.
 #![allow(unsafe_code)]
 
+pub mod bpf;
+
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},

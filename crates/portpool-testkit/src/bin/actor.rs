@@ -8,6 +8,10 @@
 //! address NAME                the local address
 //! acquire NAME FIRST COUNT TOKEN [tree [PID]]
 //! associate NAME TOKEN        release NAME TOKEN
+//! hammer KIND ADDRESS TIMES   socket, bind, close: how many binds were let through
+//! attach RUN CGROUP           detach RUN [force]           in the actor's network namespace:
+//!                             an answer of `failed: WHY` says that it was refused
+//! findings RUN                what doctor finds: NAME=VERDICT, one after the other
 //! ```
 #![forbid(unsafe_code)]
 
@@ -19,6 +23,7 @@ use std::{
 
 use portpool::{PortRange, Token};
 use portpool_core::abi::{self, Acquire, ControlCode, Scope};
+use portpool_kernel::{AttachOptions, RunDir};
 use portpool_testkit::sys::set_raw;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -78,6 +83,10 @@ impl Sockets {
             }
             ["associate", name, token] => self.control(name, ControlCode::Associate, token)?,
             ["release", name, token] => self.control(name, ControlCode::Release, token)?,
+            ["hammer", kind, address, times] => return hammer(kind, address, parse(times)?),
+            ["attach", run, cgroup] => return Ok(attach(run, cgroup)),
+            ["detach", run, force @ ..] => return Ok(detach(run, force == ["force"])),
+            ["findings", run] => return Ok(findings(run)),
             _ => return Err(io::Error::other("unknown")),
         }
         Ok(String::new())
@@ -86,7 +95,7 @@ impl Sockets {
     fn of(&self, name: &str) -> io::Result<&Socket> {
         self.0
             .get(name)
-            .ok_or_else(|| io::Error::other("no such socket"))
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
     }
 
     fn acquire(
@@ -137,6 +146,46 @@ impl Sockets {
             value.len() as i64,
         )
     }
+}
+
+fn hammer(kind: &str, address: &str, times: u32) -> io::Result<String> {
+    let address = parse::<SocketAddr>(address)?.into();
+    let mut let_through = 0;
+    for _ in 0..times {
+        let_through += u32::from(open(kind)?.bind(&address).is_ok());
+    }
+    Ok(let_through.to_string())
+}
+
+fn attach(run: &str, cgroup: &str) -> String {
+    let options = AttachOptions {
+        run: RunDir::new(run),
+        cgroup: Some(cgroup.into()),
+        ranges: None,
+        limits: None,
+        private_mounts: true,
+    };
+    match portpool_kernel::attach(&options) {
+        Ok(attached) => format!("attached, reaped {}", attached.reaped),
+        Err(error) => format!("failed: {error}"),
+    }
+}
+
+fn detach(run: &str, force: bool) -> String {
+    match portpool_kernel::detach(&RunDir::new(run), force) {
+        Ok(detached) if detached.others_remain => "detached, others remain".to_owned(),
+        Ok(_) => "detached".to_owned(),
+        Err(error) => format!("failed: {error}"),
+    }
+}
+
+fn findings(run: &str) -> String {
+    let findings = portpool_kernel::doctor(&RunDir::new(run));
+    let words = findings.iter().map(|finding| {
+        let next = finding.next_step.as_deref().unwrap_or("").replace(' ', "_");
+        format!("{}={:?}:{next}", finding.name, finding.verdict)
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Tokens are plain decimal numbers here.

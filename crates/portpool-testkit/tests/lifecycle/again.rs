@@ -1,0 +1,179 @@
+//! Attaching over a running pool.
+
+use portpool::{Limits, RangeSet};
+use portpool_kernel::{AttachOptions, Error, attach};
+use portpool_testkit::{Actor, Census, Errno, in_arena};
+
+use crate::scene::{ACTOR, STRANGER, Traces, assert_refused, owner};
+
+#[test]
+fn attaching_twice_leaves_what_attaching_once_does() {
+    in_arena!(|arena| {
+        let before = Traces::of(arena);
+        let first = arena.pool().overview().expect("overview").config;
+        let again = arena.attach();
+        assert!(!again.is_new);
+        assert_eq!(again.pool, first);
+        let after = Traces::of(arena);
+        // Other programs, in the same places.
+        assert_eq!(
+            format!("{before:?}").split("programs").next(),
+            format!("{after:?}").split("programs").next()
+        );
+        assert_eq!(programs(arena), 8);
+    });
+}
+
+#[test]
+fn attaching_again_replaces_ranges_and_limits_where_they_are_given() {
+    in_arena!(|arena| {
+        let ranges: RangeSet = "25000-25099".parse().expect("ranges");
+        let limits = Limits {
+            ports_per_uid_max: 3,
+            ..Limits::DEFAULT
+        };
+        let changed = attach(&AttachOptions {
+            ranges: Some(ranges.clone()),
+            limits: Some(limits),
+            ..arena.options()
+        })
+        .expect("attach again");
+        assert_eq!(
+            (changed.pool.ranges, changed.pool.limits),
+            (ranges.clone(), limits)
+        );
+        let mut user = Actor::start_as(ACTOR, STRANGER);
+        user.ask("socket o tcp4").expect("socket");
+        assert_eq!(user.ask("acquire o 25000 4 7"), Err(Errno(libc::EDQUOT)));
+        user.ask("acquire o 25000 3 7")
+            .expect("acquire within the new limit");
+        let kept = arena.attach();
+        assert_eq!((kept.pool.ranges, kept.pool.limits), (ranges, limits));
+    });
+}
+
+#[test]
+fn reservations_and_associated_sockets_live_on_when_attaching_again() {
+    in_arena!(|arena| {
+        let mut owners: Vec<Actor> = (0..4u32)
+            .map(|number| {
+                let mut owner = Actor::start(ACTOR);
+                let (first, token) = (21_000 + number * 10, number + 1);
+                owner
+                    .ask_all(&[
+                        "socket o tcp4",
+                        &format!("acquire o {first} 4 {token} tree"),
+                        "socket a tcp4",
+                        &format!("associate a {token}"),
+                        "socket b tcp4",
+                        &format!("associate b {token}"),
+                        "bind b 127.0.0.1:0",
+                    ])
+                    .expect("acquire, associate, bind");
+                owner
+            })
+            .collect();
+        let before = Census::of(arena);
+        for _ in 0..3 {
+            arena.attach();
+        }
+        assert_eq!(Census::of(arena), before);
+        for (number, owner) in (0u16..).zip(&mut owners) {
+            let first = 21_000 + number * 10;
+            assert_refused(first + 3);
+            owner
+                .ask("bind a 127.0.0.1:0")
+                .expect("bind the socket associated before");
+            assert_eq!(
+                owner.ask("address a"),
+                Ok(format!("127.0.0.1:{}", first + 1))
+            );
+            let token = number + 1;
+            owner.ask(&format!("release o {token}")).expect("release");
+        }
+        drop(owners);
+        Census::await_nothing(arena);
+    });
+}
+
+#[test]
+fn no_bind_is_let_through_while_programs_are_replaced() {
+    in_arena!(|arena| {
+        let _owner = owner();
+        let mut strangers = [Actor::start_as(ACTOR, STRANGER), Actor::start(ACTOR)];
+        for _ in 0..15 {
+            for (stranger, kind) in strangers.iter_mut().zip(["tcp4", "tcp4"]) {
+                stranger.tell(&format!("hammer {kind} 127.0.0.1:20001 30000"));
+            }
+            arena.attach();
+            for stranger in &mut strangers {
+                assert_eq!(stranger.answer(), Ok("0".to_owned()));
+            }
+        }
+    });
+}
+
+#[test]
+fn another_layout_version_is_not_attached_over() {
+    in_arena!(|arena| {
+        let _owner = owner();
+        let other = arena.run().path().join("bpf/abi-999");
+        std::fs::create_dir(&other).expect("mkdir");
+        let before = Traces::of(arena);
+        let refused = attach(&arena.options()).expect_err("attach over another version");
+        assert!(
+            matches!(&refused, Error::OtherVersion { found, .. } if found == "999"),
+            "{refused}"
+        );
+        let refused =
+            portpool_kernel::detach(arena.run(), true).expect_err("detach of another version");
+        assert!(matches!(refused, Error::OtherVersion { .. }), "{refused}");
+        assert_eq!(Traces::of(arena), before);
+        assert_refused(20_000);
+        std::fs::remove_dir(&other).expect("rmdir");
+    });
+}
+
+#[test]
+fn another_cgroup_is_not_attached_to() {
+    in_arena!(|arena| {
+        let _owner = owner();
+        let before = Traces::of(arena);
+        let config = arena.pool().overview().expect("overview").config;
+        let nested = arena.cgroup().join("nested");
+        std::fs::create_dir(&nested).expect("make a cgroup");
+        let refused = attach(&AttachOptions {
+            cgroup: Some(nested),
+            ..arena.options()
+        })
+        .expect_err("attach to another cgroup");
+        assert!(matches!(refused, Error::OtherCgroup { .. }), "{refused}");
+        assert_eq!(Traces::of(arena), before);
+        assert_eq!(arena.pool().overview().expect("overview").config, config);
+        assert_refused(20_000);
+    });
+}
+
+#[test]
+fn attaching_again_mends_the_links_of_a_cgroup_that_is_gone() {
+    portpool_testkit::in_bare_arena!(|arena| {
+        let nested = arena.cgroup().join("nested");
+        std::fs::create_dir(&nested).expect("make a cgroup");
+        attach(&AttachOptions {
+            cgroup: Some(nested.clone()),
+            ..arena.options()
+        })
+        .expect("attach");
+        std::fs::remove_dir(&nested).expect("remove the cgroup");
+        arena.attach();
+        assert_eq!(programs(arena), 8);
+        let _owner = owner();
+        assert_refused(20_000);
+    });
+}
+
+fn programs(arena: &portpool_testkit::Arena) -> usize {
+    portpool_testkit::sys::bpf::programs_on(arena.cgroup())
+        .expect("programs")
+        .len()
+}

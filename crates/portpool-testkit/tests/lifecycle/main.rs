@@ -1,0 +1,11 @@
+//! Attaching, attaching again, failing to, detaching: what it does to those who have ports, and
+//! that nothing is left.
+
+mod again;
+mod detach;
+mod doctor;
+mod failures;
+mod killed;
+mod namespaces;
+mod scene;
+mod sysctl;

@@ -1,0 +1,9 @@
+//! Many at once: two who meet at the same instant over one port, and 64 who fight over all.
+
+mod checker;
+mod crossing;
+mod duel;
+mod fight;
+
+mod roots;
+mod sweep;
