@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
+use crate::cargo::Workspace;
 use guest::Guest;
 use initramfs::Initramfs;
 use kernel::{Flavour, Kernel};
@@ -82,7 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         cfg!(target_arch = "x86_64"),
         "the kernel matrix knows x86_64 guests only"
     );
-    let folder = program::target_directory()?.join("kernel-matrix");
+    let folder = Workspace::load()?.target_directory.join("kernel-matrix");
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
 
     let kernels = kernels(options, &folder)?;

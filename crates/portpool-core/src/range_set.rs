@@ -61,6 +61,11 @@ impl RangeSet {
         self.iter().chain(other.iter()).collect()
     }
 
+    /// The ports that are in both sets.
+    pub fn intersection(&self, other: &RangeSet) -> RangeSet {
+        self.difference(&self.difference(other))
+    }
+
     /// The ports of this set that are not in `other`.
     pub fn difference(&self, other: &RangeSet) -> RangeSet {
         let mut left = Vec::new();

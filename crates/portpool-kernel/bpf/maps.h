@@ -60,6 +60,24 @@ struct {
 	__array(values, struct reservations_map);
 } reservations SEC(".maps");
 
+/*
+ * The ports that automatic choice was kept from when attach last swept: what it had picked of them
+ * before was counted then. One bit a port.
+ */
+struct kept_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PP_PORT_WORDS);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, sizeof(u64));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, PP_POOLS);
+	__type(key, u32);
+	__array(values, struct kept_map);
+} kept SEC(".maps");
+
 /* Charged to a uid: reservations << 32 | ports. Entries appear with the uid and are reaped when room is needed. */
 struct uids_map {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -102,7 +102,8 @@ static __always_inline u64 word_mask(u32 word, u32 first, u32 last)
 struct block_walk {
 	struct pp_occupancy *occupancy;
 	void *counts;
-	const unsigned long *kept_clear;	/* the namespace's ip_local_reserved_ports */
+	const unsigned long *reserved;	/* the namespace's ip_local_reserved_ports */
+	void *kept;
 	u64 fresh;	/* bits of the word the walk stopped at that it had set itself */
 	u32 transport;
 	u32 first;
@@ -139,15 +140,21 @@ static __always_inline u64 used_in_word(struct block_walk *walk, u32 word, u64 m
 	return ports ? used | bound_in_word(ports, mask) : mask;
 }
 
-/* Refuses a port that the kernel's automatic choice could still pick, now or after the ephemeral range is widened. */
+/*
+ * Refuses a port that the kernel's automatic choice could still pick, now or after the ephemeral
+ * range is widened, or may have picked before: it must be reserved from it now, and have been when
+ * attach swept up what it had picked.
+ */
 static long check_kept_clear(u32 step, void *context)
 {
 	struct block_walk *walk = context;
-	u32 word = (walk->first >> 6) + step;
+	u32 word = ((walk->first >> 6) + step) & (PP_PORT_WORDS - 1);
 	u64 mask = word_mask(word, walk->first, walk->last);
-	u64 clear = 0;
+	u64 *swept = walk->kept ? bpf_map_lookup_elem(walk->kept, &word) : NULL;
+	u64 reserved = 0;
 
-	if (bpf_probe_read_kernel(&clear, sizeof(clear), walk->kept_clear + (word & (PP_PORT_WORDS - 1))) || mask & ~clear) {
+	if (!swept || mask & ~*swept || bpf_probe_read_kernel(&reserved, sizeof(reserved), walk->reserved + word) ||
+	    mask & ~reserved) {
 		walk->error = E_ADDRNOTAVAIL;
 		return 1;
 	}

@@ -122,19 +122,26 @@ fn steps(
         }
     };
     undo.before = before.clone();
-    let kept_clear = keep_clear(run, namespace, &pool.ranges, undo)?;
     if before.is_none() {
         undo.pool = Some(pool.index);
         pools.remove_maps(namespace.cookie, None);
         pools.create_maps(namespace.cookie, pool.index)?;
     }
+    let maps = pools.maps(namespace.cookie)?;
+    let kept_clear = keep_clear(run, namespace, &pool.ranges, undo)?;
+    let reserved = sysctl::reserved()?;
+    // What is no longer kept from automatic choice is not granted from here on, what is newly kept
+    // only once the sweep is done.
+    // A failure from here on leaves it at that: in between, automatic choice may have picked.
+    maps.note_kept(&maps.kept()?.intersection(&reserved))?;
     undo.table = true;
     pools.put(namespace.cookie, &pool)?;
     programs.link(cgroup)?;
     // Twice: an automatic choice that began before the sysctl was written may end during the first.
     programs.sweep()?;
     programs.sweep()?;
-    held::look(&mut programs, &pools.maps(namespace.cookie)?, pool.index)?;
+    held::look(&mut programs, &maps, pool.index)?;
+    maps.note_kept(&reserved)?;
     let pool = PoolConfig {
         state: PoolState::Ready,
         ..pool

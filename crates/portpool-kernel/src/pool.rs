@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use portpool_core::{
-    Transport,
+    PortBitmap, PortRange, RangeSet, Transport,
     abi::{
         COUNTS_SIZE, OCCUPANCY_SIZE, POOL_COUNT_MAX, POOL_SIZE, PoolConfig, RECORD_SIZE, Record,
         occupancy,
@@ -25,7 +25,7 @@ struct Inner {
 }
 
 /// Mirrors `bpf/maps.h`: the kernel refuses a map whose shape is not that of its map of maps.
-const INNER: [Inner; 5] = [
+const INNER: [Inner; 6] = [
     Inner {
         outer: "occupancies",
         shape: array("occupancy", OCCUPANCY_SIZE as u32, 2),
@@ -39,6 +39,11 @@ const INNER: [Inner; 5] = [
     Inner {
         outer: "reservations",
         shape: hash("reservations", 8, RECORD_SIZE as u32),
+        public: true,
+    },
+    Inner {
+        outer: "kept",
+        shape: array("kept", 8, 1024),
         public: true,
     },
     Inner {
@@ -151,6 +156,7 @@ impl Pools {
             occupancy: open("occupancy")?,
             counts: open("counts")?,
             reservations: open("reservations")?,
+            kept: open("kept")?,
         })
     }
 }
@@ -160,6 +166,7 @@ pub(crate) struct PoolMaps {
     pub(crate) occupancy: Object,
     pub(crate) counts: Object,
     reservations: Object,
+    kept: Object,
 }
 
 impl PoolMaps {
@@ -186,6 +193,33 @@ impl PoolMaps {
             .lookup(&transport_key(transport), &mut bytes)
             .step(|| "read the occupied ports".into())?;
         Ok(bytes)
+    }
+
+    /// Notes from which ports automatic choice was kept while the sockets were swept.
+    pub(crate) fn note_kept(&self, ports: &RangeSet) -> Result<(), Failed> {
+        let mut bitmap = PortBitmap::empty();
+        ports.iter().for_each(|range| bitmap.set_range(range));
+        for (word, bits) in (0u32..).zip(bitmap.words()) {
+            self.kept
+                .update(&word.to_ne_bytes(), &bits.to_ne_bytes())
+                .step(|| "note what is kept from automatic choice".into())?;
+        }
+        Ok(())
+    }
+
+    /// What [`note_kept`](Self::note_kept) noted.
+    pub(crate) fn kept(&self) -> Result<RangeSet, Failed> {
+        let mut words = [0; PortBitmap::WORD_COUNT];
+        for (word, bits) in (0u32..).zip(&mut words) {
+            let mut bytes = [0; 8];
+            self.kept
+                .lookup(&word.to_ne_bytes(), &mut bytes)
+                .step(|| "read what is kept from automatic choice".into())?;
+            *bits = u64::from_ne_bytes(bytes);
+        }
+        let bitmap = PortBitmap::from_words(&words);
+        let ports = PortRange::ALL.ports().filter(|port| bitmap.contains(*port));
+        Ok(ports.map(PortRange::single).collect())
     }
 
     /// Whether any socket is bound, or any port reserved or held.

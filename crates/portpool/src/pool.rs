@@ -1,7 +1,7 @@
 //! The pool of a network namespace, as a program holds it.
 
 use std::{
-    env, fs,
+    env,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -91,6 +91,8 @@ impl Pool {
 
     /// As [`acquire`](Pool::acquire), and says who may consume the block without associating.
     ///
+    /// That binds to port 0 are served from the block is TCP's alone; of UDP it is not asked.
+    ///
     /// # Errors
     /// [`AcquireError`]; then nothing is reserved.
     pub fn acquire_scoped(
@@ -146,7 +148,25 @@ impl Pool {
     /// Reserves ports with a socket of the caller's as owner socket: the reservation ends when the
     /// last descriptor of that socket is closed, or with [`release_on`](Pool::release_on).
     ///
-    /// The socket may be bound; its transport is that of the block.
+    /// The socket may be bound; its transport is that of the block. One socket may own up to 32
+    /// reservations.
+    ///
+    /// ```no_run
+    /// use portpool::{Pool, Scope, Want};
+    /// use socket2::{Domain, Socket, Type};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::open()?;
+    /// let owner = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
+    /// let want = Want::Specific("5000-5019".parse()?);
+    /// let block = pool.acquire_on(&owner, &want, Scope::Associated)?;
+    ///
+    /// let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    /// pool.associate(&socket, block.token)?;
+    /// pool.release_on(&owner, block.token)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`AcquireError`]; then nothing is reserved.
@@ -281,14 +301,6 @@ pub(crate) fn default_ranges() -> RangeSet {
         .collect()
 }
 
-/// The first port that needs no privilege, in the namespace of the calling thread.
-pub(crate) fn unprivileged_start() -> u16 {
-    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    text.ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(UNPRIVILEGED_START)
-}
-
 fn attached(socket: BorrowedFd<'_>) -> Result<(), OpenError> {
     let Err(source) = sys::control(socket, ControlCode::Probe, &probe_bytes()) else {
         return Ok(());
@@ -307,6 +319,5 @@ fn default_run_dir() -> PathBuf {
 }
 
 const RUN_DIR: &str = "/run/portpool";
-const UNPRIVILEGED_START: u16 = 1024;
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);

@@ -1,10 +1,11 @@
 //! Programs for the guest: static, because the guest has no libraries.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+
+use crate::cargo::{cargo, stdout_of};
 
 /// Integration tests of one package.
 pub(crate) struct Suite {
@@ -122,38 +123,10 @@ pub(crate) fn static_test_binaries(
         .collect()
 }
 
-/// Where cargo puts what it builds in this workspace.
-///
-/// # Errors
-///
-/// Fails if cargo does.
-pub(crate) fn target_directory() -> Result<PathBuf> {
-    let metadata = stdout_of(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
-    let metadata: Value = serde_json::from_str(&metadata).context("read cargo metadata")?;
-    let folder = metadata["target_directory"]
-        .as_str()
-        .context("cargo metadata lacks a target")?;
-    Ok(PathBuf::from(folder))
-}
-
 fn executable(artifact: &Value, kind: &str) -> Option<PathBuf> {
     let kinds = artifact["target"]["kind"].as_array()?;
     kinds.iter().any(|it| it == kind).then_some(())?;
     artifact["executable"].as_str().map(PathBuf::from)
-}
-
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
-/// Lets the messages of a build through: its errors are for the reader.
-fn stdout_of(command: &mut Command) -> Result<String> {
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .context("start cargo")?;
-    ensure!(output.status.success(), "{command:?}: {}", output.status);
-    String::from_utf8(output.stdout).context("read what cargo printed")
 }
 
 const TEST_ARGUMENTS: &[&str] = &["--test-threads=1", "--include-ignored"];

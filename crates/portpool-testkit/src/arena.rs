@@ -1,0 +1,211 @@
+//! A place of its own for a test: cgroup, network namespace, mount namespace, pool.
+//!
+//! The pins live in a bpf file system mounted in the private mount namespace, so programs and maps
+//! go with the last process of the arena, whatever kills it. The process outside kills what is
+//! left in the cgroup and removes it.
+
+use std::{
+    env, fs,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use portpool::Pool;
+use portpool_kernel::{AttachOptions, Attached, RunDir};
+
+const CGROUP_VARIABLE: &str = "PORTPOOL_ARENA";
+
+/// The arena a test's body runs in.
+#[derive(Debug)]
+pub struct Arena {
+    cgroup: PathBuf,
+    run: RunDir,
+}
+
+impl Arena {
+    /// The cgroup everything in the arena is in.
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
+    /// The run directory of the arena's pool.
+    pub fn run(&self) -> &RunDir {
+        &self.run
+    }
+
+    /// Options that attach to the arena's cgroup.
+    pub fn options(&self) -> AttachOptions {
+        AttachOptions {
+            run: self.run.clone(),
+            cgroup: Some(self.cgroup.clone()),
+            ranges: None,
+            limits: None,
+            private_mounts: true,
+        }
+    }
+
+    /// Attaches a pool.
+    pub fn attach(&self) -> Attached {
+        portpool_kernel::attach(&self.options()).expect("attach in the arena")
+    }
+
+    /// The arena's pool, opened.
+    pub fn pool(&self) -> Pool {
+        Pool::builder()
+            .run_dir(self.run.path())
+            .open()
+            .expect("open the arena's pool")
+    }
+
+    fn detach(&self) {
+        match portpool_kernel::detach(&self.run, true) {
+            Ok(_) | Err(portpool_kernel::Error::NotAttached) => {}
+            Err(error) => panic!("detach the arena's pool: {error}"),
+        }
+    }
+}
+
+/// Runs `body` in an arena with an attached pool, in a process of its own. `test` is the path of
+/// the test function, as [`in_arena!`](crate::in_arena) finds it.
+pub fn isolated(test: &str, body: impl FnOnce(&Arena)) {
+    unattached(test, |arena| {
+        arena.attach();
+        body(arena);
+    });
+}
+
+/// Like [`isolated`], with no pool attached.
+pub fn unattached(test: &str, body: impl FnOnce(&Arena)) {
+    match env::var_os(CGROUP_VARIABLE) {
+        Some(cgroup) => inside(PathBuf::from(cgroup), body),
+        None => outside(test_name(test)),
+    }
+}
+
+fn inside(cgroup: PathBuf, body: impl FnOnce(&Arena)) {
+    bring_loopback_up();
+    let arena = Arena {
+        cgroup,
+        run: RunDir::from_env(),
+    };
+    body(&arena);
+    arena.detach();
+}
+
+fn outside(test: &str) {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "tests of the kernel pool need root: run them with sudo"
+    );
+    let cgroup = TestCgroup::create();
+    // Made outside, so that nothing in the arena can leave it behind.
+    let run = tempfile::Builder::new()
+        .prefix("portpool-")
+        .tempdir()
+        .expect("temporary directory");
+    // Everybody may look at a pool, so the way to its pins is open too.
+    fs::set_permissions(
+        run.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .expect("open the run directory");
+    let program = env::current_exe().expect("own path");
+    let mut command = Command::new("sh");
+    // The cgroup is entered before any socket is made: hooks follow the cgroup of creation.
+    command
+        .args([
+            "-c",
+            "echo $$ > \"$0/cgroup.procs\" && exec unshare -m -n \"$@\"",
+        ])
+        .arg(&cgroup.path)
+        .arg(program)
+        .args([
+            test,
+            "--exact",
+            "--nocapture",
+            "--include-ignored",
+            "--test-threads=1",
+        ])
+        .env(CGROUP_VARIABLE, &cgroup.path)
+        .env("PORTPOOL_RUN_DIR", run.path().join("run"))
+        .env_remove("PORTPOOL_STATE_DIR");
+    // Kept from the output of this test: it would count the test twice.
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = portpool::process::spawn_tethered(&mut command).expect("start the arena");
+    let output = child.wait_with_output().expect("wait for the arena");
+    drop(cgroup);
+    if !output.status.success() {
+        println!("{}", String::from_utf8_lossy(&output.stdout));
+        println!("{}", String::from_utf8_lossy(&output.stderr));
+        panic!("the test in the arena failed: {}", describe(output.status));
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(signal) => format!("killed by signal {signal}"),
+        None => format!("exit status {}", status.code().unwrap_or(-1)),
+    }
+}
+
+/// `crate::module::test::here` without the crate and `here`: the name libtest knows.
+fn test_name(path: &str) -> &str {
+    let path = path.strip_suffix("::here").unwrap_or(path);
+    path.split_once("::").map_or(path, |(_, name)| name)
+}
+
+fn bring_loopback_up() {
+    let status = Command::new("ip")
+        .args(["link", "set", "lo", "up"])
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "ip link set lo up failed"
+    );
+}
+
+/// A cgroup that is emptied and removed with this value.
+struct TestCgroup {
+    path: PathBuf,
+}
+
+impl TestCgroup {
+    fn create() -> TestCgroup {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("portpool-test-{}-{number}", std::process::id());
+        let path = cgroup_mount().join(name);
+        fs::create_dir(&path).unwrap_or_else(|error| panic!("make {}: {error}", path.display()));
+        TestCgroup { path }
+    }
+}
+
+impl Drop for TestCgroup {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        drop(fs::write(self.path.join("cgroup.kill"), "1"));
+        while fs::remove_dir(&self.path).is_err() {
+            if Instant::now() > deadline {
+                eprintln!("could not remove {}", self.path.display());
+                return;
+            }
+            for nested in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+                drop(fs::remove_dir(nested.path()));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn cgroup_mount() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let line = mounts
+        .lines()
+        .find(|line| line.contains(" - cgroup2 "))
+        .expect("a cgroup2 mount");
+    PathBuf::from(line.split(' ').nth(4).expect("a mount point"))
+}

@@ -1,0 +1,55 @@
+//! How much a long test does: one size for every run, one for a run by hand.
+
+use std::time::Duration;
+
+/// The size of the long tests: `PORTPOOL_TEST_SIZE=long` (what `cargo xtask test --long` sets), else for CI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Every run.
+    Ci,
+    /// By hand.
+    Long,
+}
+
+impl Size {
+    /// The size asked for.
+    pub fn asked() -> Size {
+        match std::env::var("PORTPOOL_TEST_SIZE").as_deref() {
+            Ok("long") => Size::Long,
+            _ => Size::Ci,
+        }
+    }
+
+    /// The number for this size.
+    pub fn pick<T>(self, ci: T, long: T) -> T {
+        match self {
+            Size::Ci => ci,
+            Size::Long => long,
+        }
+    }
+
+    /// Rounds of killing an owner, a runner or its child.
+    pub fn kill_rounds() -> u32 {
+        Size::asked().pick(150, 1_000)
+    }
+
+    /// How long 64 processes fight over ports.
+    pub fn fight_time() -> Duration {
+        Size::asked().pick(Duration::from_secs(60), Duration::from_secs(600))
+    }
+
+    /// Automatic choices tried against live blocks, each of connect, sendto and bind(0).
+    pub fn automatic_choices() -> u32 {
+        Size::asked().pick(10_000, 100_000)
+    }
+
+    /// Multipath sockets bound and closed.
+    pub fn multipath_rounds() -> u32 {
+        Size::asked().pick(10_000, 50_000)
+    }
+
+    /// Uids that hit their limits.
+    pub fn uids() -> u32 {
+        Size::asked().pick(1_000, 20_000)
+    }
+}
