@@ -16,20 +16,20 @@ use crate::cargo::{Workspace, cargo, run as run_cargo};
 
 /// A server for machines without python3.
 #[derive(Args)]
-pub struct Server {
+pub(crate) struct Server {
     /// Where to listen.
     address: SocketAddr,
 }
 
 /// A stranger who wants a port.
 #[derive(Args)]
-pub struct Stranger {
+pub(crate) struct Stranger {
     /// What it tries to bind.
     address: SocketAddr,
 }
 
 /// Builds the command and plays `scripts/demo` as root.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let workspace = Workspace::load()?;
     run_cargo(cargo().args(["build", "--package", "portpool-cli"]))?;
     let own = env::current_exe().context("find the own program")?;
@@ -56,7 +56,7 @@ pub fn run() -> Result<()> {
 }
 
 /// Answers every request with one line, for ever.
-pub fn serve(server: &Server) -> Result<()> {
+pub(crate) fn serve(server: &Server) -> Result<()> {
     let listener =
         TcpListener::bind(server.address).with_context(|| format!("bind {}", server.address))?;
     for stream in listener.incoming() {
@@ -69,7 +69,7 @@ pub fn serve(server: &Server) -> Result<()> {
 }
 
 /// Binds an address, or fails with what the kernel said.
-pub fn bind(stranger: &Stranger) -> Result<()> {
+pub(crate) fn bind(stranger: &Stranger) -> Result<()> {
     TcpListener::bind(stranger.address).with_context(|| format!("bind {}", stranger.address))?;
     println!("bound {}", stranger.address);
     Ok(())

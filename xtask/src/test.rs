@@ -1,18 +1,20 @@
 //! `cargo xtask test`: all tests of the workspace, and one line that says how they went.
 //!
-//! Tests that attach to the kernel stand in modules named `as_root`. Where the kernel cannot be
-//! attached to they are left out and named; in CI that is a failure instead.
+//! Tests that attach to the kernel are those of `portpool-testkit` and, in other crates, those in
+//! modules named `as_root`. Where the kernel cannot be attached to they are left out and named; in
+//! CI that is a failure instead.
 
 mod privilege;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::cargo::{cargo, run as obey, stdout_of};
+use crate::cargo::{Workspace, cargo, run as obey, stdout_of};
 
 /// Command line of `test`.
 #[derive(Args)]
@@ -35,6 +37,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     {
         bail!("{obstacle}, and with CI=true no test may be left out");
     }
+    if obstacle.is_none() {
+        install_what_tests_need()?;
+    }
     obey(cargo().args(["build", "--workspace"]))?;
 
     // A failed program must not keep the others from being counted.
@@ -44,7 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         tests.env(SIZE_VARIABLE, "long");
     }
     if obstacle.is_some() {
-        tests.args(["--", "--skip", ROOT_MODULE]);
+        tests.args(["--exclude", ROOT_PACKAGE, "--", "--skip", ROOT_MODULE]);
     }
     let (tally, code) = count(&mut tests)?;
     if let Some(obstacle) = &obstacle {
@@ -52,6 +57,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(ExitCode::from(code))
+}
+
+/// Runs `scripts/setup` where it can install anything; elsewhere a test that lacks a program says so.
+fn install_what_tests_need() -> Result<()> {
+    let has_apt = Path::new("/usr/bin/apt-get").exists();
+    if !has_apt {
+        return Ok(());
+    }
+    obey(&mut Command::new(
+        Workspace::load()?.root.join("scripts/setup"),
+    ))
 }
 
 #[derive(Default)]
@@ -103,22 +119,9 @@ fn summary(line: &str) -> Option<(u64, u64)> {
 }
 
 fn report_left_out(obstacle: &str) -> Result<()> {
-    let mut list = cargo();
-    list.args([
-        "test",
-        "--quiet",
-        "--workspace",
-        "--lib",
-        "--bins",
-        "--tests",
-    ]);
-    list.args(["--", "--list", "--format=terse"]);
-    let tests = stdout_of(&mut list)?;
-    let left_out: Vec<&str> = tests
-        .lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .filter(|name| name.contains(ROOT_MODULE))
-        .collect();
+    let mut left_out = list(&["--package", ROOT_PACKAGE])?;
+    let others = list(&["--workspace", "--exclude", ROOT_PACKAGE])?;
+    left_out.extend(others.into_iter().filter(|name| name.contains(ROOT_MODULE)));
     if left_out.is_empty() {
         return Ok(());
     }
@@ -130,7 +133,20 @@ fn report_left_out(obstacle: &str) -> Result<()> {
     Ok(())
 }
 
-/// Part of the path of every test that attaches to the kernel.
+/// The names of the tests of some packages.
+fn list(packages: &[&str]) -> Result<Vec<String>> {
+    let mut list = cargo();
+    list.args(["test", "--quiet", "--lib", "--bins", "--tests"]);
+    list.args(packages).args(["--", "--list", "--format=terse"]);
+    let tests = stdout_of(&mut list)?;
+    let names = tests.lines().filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// The package whose tests all attach to the kernel.
+const ROOT_PACKAGE: &str = "portpool-testkit";
+
+/// Part of the path of such a test in another package.
 const ROOT_MODULE: &str = "as_root::";
 
 /// What tests that scale look at.

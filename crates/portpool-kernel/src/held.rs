@@ -25,6 +25,10 @@ pub(crate) fn look(programs: &mut Programs, maps: &PoolMaps, index: u32) -> Resu
         let before = occupancy::held(&maps.occupancy(transport)?);
         let first = Look::now(maps, transport)?;
         // A socket seen once may just be closing: only one seen twice is held.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "two looks need time between them"
+        )]
         thread::sleep(SETTLE_TIME);
         let second = Look::now(maps, transport)?;
         for word in 0..PortBitmap::WORD_COUNT {

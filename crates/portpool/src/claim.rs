@@ -268,8 +268,17 @@ fn stand_back(attempt: u32) {
     if attempt < YIELD_COUNT {
         thread::yield_now();
     } else {
-        thread::sleep(Duration::from_millis(1));
+        pause(Duration::from_millis(1));
     }
+}
+
+/// Sleeps where the kernel has nothing to wait on.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the kernel has no queue for ports: asking again is the only way to wait for one"
+)]
+pub(crate) fn pause(time: Duration) {
+    thread::sleep(time);
 }
 
 fn new_token() -> io::Result<Token> {

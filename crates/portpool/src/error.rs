@@ -278,14 +278,13 @@ impl From<Failure> for LookError {
 fn refused(request: &Request, range: Option<PortRange>, refusal: Refusal) -> String {
     match (refusal, range, request.want) {
         (Refusal::Ephemeral, Some(range), Want::Specific(_)) => format!(
-            "{request}: automatic choice could still give these ports to any socket: enter {range} \
-             into net.ipv4.ip_local_reserved_ports, add it to the ranges of `portpool attach`, or \
-             run the keeper"
+            "{request}: automatic choice could give these ports to any socket: choose ports outside \
+             net.ipv4.ip_local_port_range, or enter {range} into net.ipv4.ip_local_reserved_ports and \
+             run `portpool attach` again"
         ),
         (Refusal::Ephemeral, Some(range), Want::Wildcard(_)) => format!(
-            "{request}: automatic choice could still give {range} to any socket, because \
-             net.ipv4.ip_local_reserved_ports has lost the ranges of the pool: run `portpool attach` \
-             again"
+            "{request}: automatic choice could give {range} to any socket, because \
+             net.ipv4.ip_local_reserved_ports has lost ranges of the pool: run `portpool attach` again"
         ),
         (Refusal::PrivilegedPort, Some(range), Want::Wildcard(_)) => {
             format!("{request}, tried {range}: {refusal}")

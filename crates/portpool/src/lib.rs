@@ -41,9 +41,10 @@
 //! - A reservation guards ports, not addresses: all addresses, IPv4 and IPv6 at once.
 //! - The pool is that of one network namespace, the one the calling thread is in when it makes a
 //!   socket. It guards sockets created in the cgroup it was attached to, by default all.
-//! - Ports that automatic choice could pick (`net.ipv4.ip_local_port_range` without
-//!   `net.ipv4.ip_local_reserved_ports`) are never granted: [`Refusal::Ephemeral`]. Attach enters
-//!   the ranges of the pool there; wildcard blocks come from these.
+//! - Ports that automatic choice could pick are never granted ([`Refusal::Ephemeral`]): those must be
+//!   in `net.ipv4.ip_local_reserved_ports`, as they were when `portpool attach` ran last. Attach
+//!   enters the ranges of the pool, which wildcard blocks come from, and all ports outside
+//!   `net.ipv4.ip_local_port_range`.
 //! - A fork has another process id and may not associate or release. The owner sockets it inherits
 //!   keep the reservation alive until it closes them or starts a program.
 //! - `sendto` on an unbound UDP socket and `listen` on an unbound TCP socket choose a port without

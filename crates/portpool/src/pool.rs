@@ -5,7 +5,6 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,7 @@ use portpool_core::{
 };
 
 use crate::{
-    claim::Leg,
+    claim::{self, Leg},
     error::{AcquireError, AssociateError, Failure, LookError, OpenError, ReleaseError},
     maps::Maps,
     reservation::{Block, Reservation},
@@ -132,7 +131,7 @@ impl Pool {
         timeout: Duration,
     ) -> Result<Reservation, AcquireError> {
         let start = Instant::now();
-        let mut pause = PAUSE_MIN;
+        let mut step = PAUSE_MIN;
         loop {
             let answer = self.acquire_scoped(request, scope);
             let Err(error) = &answer else { return answer };
@@ -140,8 +139,8 @@ impl Pool {
             if left.is_zero() || !error.is_temporary() {
                 return answer;
             }
-            thread::sleep(pause.min(left));
-            pause = (pause * 2).min(PAUSE_MAX);
+            claim::pause(step.min(left));
+            step = (step * 2).min(PAUSE_MAX);
         }
     }
 
