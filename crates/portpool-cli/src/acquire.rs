@@ -79,6 +79,10 @@ impl Held {
                     format!("waited {waited}: {error}"),
                 ));
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the kernel has no queue for ports: asks again until the time is over"
+            )]
             thread::sleep(pause.min(left));
             pause = (pause * 2).min(PAUSE_MAX);
         }

@@ -1,6 +1,7 @@
 //! What this machine can do, what is missing, and how to get it.
 
 use anstyle::{AnsiColor, Style};
+use portpool::Pool;
 use portpool_kernel::{Finding, RunDir, Verdict};
 use serde::Serialize;
 
@@ -11,7 +12,10 @@ use crate::{
 
 /// The command `doctor`.
 pub(crate) fn doctor(json: bool) -> Answer {
-    let findings = portpool_kernel::doctor(&RunDir::from_env());
+    let findings: Vec<Finding> = portpool_kernel::doctor(&RunDir::from_env())
+        .into_iter()
+        .map(as_user)
+        .collect();
     if json {
         let rows: Vec<Row<'_>> = findings.iter().map(Row::of).collect();
         output::print_json(&rows)?;
@@ -22,6 +26,31 @@ pub(crate) fn doctor(json: bool) -> Answer {
         .iter()
         .any(|finding| finding.verdict == Verdict::Missing);
     Ok(if is_missing { Code::Failed.status() } else { 0 })
+}
+
+/// The finding as it is for who may use a pool but not administer it: its maps may be closed to this
+/// process, or not be shown here at all, while its sockets are guarded and can reserve.
+fn as_user(finding: Finding) -> Finding {
+    if finding.name != "pool" || finding.verdict == Verdict::Good {
+        return finding;
+    }
+    let Ok(pool) = Pool::open() else {
+        return finding;
+    };
+    match pool.overview() {
+        Ok(overview) => Finding {
+            verdict: Verdict::Good,
+            seen: format!("attached, wildcard blocks from {}", overview.config.ranges),
+            next_step: None,
+            ..finding
+        },
+        Err(error) => Finding {
+            verdict: Verdict::Warning,
+            seen: "attached, but this process cannot look at it".to_owned(),
+            next_step: Some(error.to_string()),
+            ..finding
+        },
+    }
 }
 
 #[derive(Serialize)]

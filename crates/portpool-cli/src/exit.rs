@@ -160,12 +160,12 @@ fn no_pool_message() -> String {
         let own = own.lines().find_map(|line| line.strip_prefix("0::"));
         format!(
             "the pool of this network namespace is attached to a cgroup that this process is not in \
-             (it is in {}): start the command in that cgroup, which `portpool status` names",
+             (it is in {}): start the command in the cgroup that attach was given",
             own.unwrap_or("none")
         )
     } else {
-        "no pool is attached in this network namespace: run `portpool attach` as root; `portpool \
-         doctor` says what is missing"
+        "no pool is attached in this network namespace: run `portpool attach` as root, or enter the \
+         cgroup it is attached to; `portpool doctor` says what is missing"
             .to_owned()
     }
 }

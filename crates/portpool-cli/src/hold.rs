@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, Read, Write},
+    os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
 };
 
@@ -26,6 +27,7 @@ use crate::{
 /// The half that the user started: starts the holder and prints what it reports.
 pub(crate) fn start(args: &AcquireArgs, root: u32) -> Answer {
     let mut command = Command::new("/proc/self/exe");
+    command.arg0("portpool");
     command.arg("hold").arg(format!("--while={root}"));
     command.args(args.selectors.to_args());
     if let Some(wait) = args.waiting.wait {
@@ -73,6 +75,8 @@ impl Report {
 /// The holder.
 pub(crate) fn hold(args: &HoldArgs) -> Answer {
     let root = args.tree_root;
+    // The kernel named this process after /proc/self/exe; the claim records its name.
+    let _ = rustix::thread::set_name(c"portpool");
     // Watched before it is named in the claim, so that it cannot end unnoticed in between.
     let watched = watch(root).map_err(|error| {
         let message =

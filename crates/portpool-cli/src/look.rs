@@ -12,7 +12,7 @@ use crate::{
     cgroup,
     exit::{Answer, Code, Failure},
     output::{self, Table, printable},
-    owner::{Owner, since_boot},
+    owner::{Owner, TreeRoot, since_boot},
     socket_owners::Sockets,
 };
 
@@ -54,7 +54,9 @@ pub(crate) fn reservations(json: bool) -> Answer {
             row.owner.pid_text(),
             row.owner.user_text(),
             age_text(row.age),
-            row.tree_root.map_or("-".to_owned(), |pid| pid.to_string()),
+            row.tree_root
+                .as_ref()
+                .map_or("-".to_owned(), TreeRoot::text),
             row.token.clone(),
             shortened(&row.owner.command_text()),
         ]);
@@ -65,6 +67,15 @@ pub(crate) fn reservations(json: bool) -> Answer {
 
 /// The command `port`.
 pub(crate) fn port(spec: PortSpec, json: bool) -> Answer {
+    if spec.range.count().number() > PORT_COUNT_MAX {
+        return Err(Failure::new(
+            Code::Usage,
+            format!(
+                "{spec} are more than {PORT_COUNT_MAX} ports: look at fewer, or at all reservations \
+                 with `portpool reservations`"
+            ),
+        ));
+    }
     let pool = Pool::open()?;
     let sockets = Sockets::read();
     let transports = spec.transports.unwrap_or(Transports::Both);
@@ -207,8 +218,7 @@ struct Row {
     since: String,
     #[serde(rename = "age_seconds", serialize_with = "seconds")]
     age: Duration,
-    /// The process whose descendants may use the ports, in the initial pid namespace.
-    tree_root: Option<u32>,
+    tree_root: Option<TreeRoot>,
     /// Whether it counts against the limits of its user.
     shared: bool,
 }
@@ -224,7 +234,7 @@ impl Row {
             owner: Owner::of(entry),
             since: timestamp(entry.born),
             age: since_boot().saturating_sub(Duration::from_nanos(entry.born)),
-            tree_root: entry.tree_root.map(|(pid, _)| pid),
+            tree_root: TreeRoot::of(entry),
             shared: entry.shared,
         }
     }
@@ -303,8 +313,12 @@ impl PortRow {
                 owner.user_text(),
                 owner.command_text()
             );
-            if let Some(root) = row.tree_root {
-                text += &format!("  descendants of pid {root} may use it\n");
+            if let Some(root) = &row.tree_root {
+                let root = match root.text() {
+                    text if text == "owner" => "the owner".to_owned(),
+                    pid => format!("pid {pid}"),
+                };
+                text += &format!("  {root} and its descendants may use it\n");
             }
         }
         for process in &self.processes {
@@ -353,6 +367,8 @@ fn shortened(text: &str) -> String {
     }
 }
 
+/// Each is looked up by itself.
+const PORT_COUNT_MAX: u16 = 1024;
 const COMMAND_LENGTH_MAX: usize = 60;
 
 #[cfg(test)]

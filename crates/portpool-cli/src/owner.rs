@@ -66,7 +66,45 @@ impl Owner {
     }
 }
 
-/// Nanoseconds since boot.
+/// The process whose descendants may consume without associating.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct TreeRoot {
+    /// Its process id as this process numbers it, if it can be told.
+    pid: Option<u32>,
+    /// Its process id in the initial pid namespace.
+    initial_pid: u32,
+    /// Whether it is the owner itself.
+    is_owner: bool,
+}
+
+impl TreeRoot {
+    pub(crate) fn of(entry: &Entry) -> Option<TreeRoot> {
+        let (initial_pid, start) = entry.tree_root?;
+        let reader = pid_namespace();
+        let is_owner = (initial_pid, start) == (entry.owner_pid, entry.owner_start);
+        let pid = if is_owner {
+            pid_seen(entry, reader)
+        } else {
+            (reader == Some(INITIAL_PID_NAMESPACE)).then_some(initial_pid)
+        };
+        Some(TreeRoot {
+            pid,
+            initial_pid,
+            is_owner,
+        })
+    }
+
+    /// Its process id, or what it is elsewhere.
+    pub(crate) fn text(&self) -> String {
+        match self.pid {
+            _ if self.is_owner => "owner".to_owned(),
+            Some(pid) => pid.to_string(),
+            None => format!("{}@initial", self.initial_pid),
+        }
+    }
+}
+
+/// Time since boot, also while suspended.
 pub(crate) fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::try_from(time).unwrap_or_default()
