@@ -97,9 +97,9 @@ pub(crate) fn forget_added(run: &RunDir, cookie: u64, left: &RangeSet) -> Result
 /// Takes away links, maps, the bpf file system and the run directory if no pool is left.
 pub(crate) fn remove_if_unused(run: &RunDir) -> Vec<Failed> {
     match Pools::open(run).and_then(|pools| pools.cookies()) {
-        Ok(cookies) if !cookies.is_empty() => return Vec::new(),
+        Ok(cookies) if !cookies.is_empty() => Vec::new(),
         // Without the table nothing can be in it, but a table that cannot be read may be full.
-        Err(failed) if failed.cause.kind() != io::ErrorKind::NotFound => return vec![failed],
+        Err(failed) if failed.cause.kind() != io::ErrorKind::NotFound => vec![failed],
         _ => remove_all(run),
     }
 }
