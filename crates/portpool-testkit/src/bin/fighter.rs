@@ -224,9 +224,9 @@ impl Fighter {
         let port = [0, 0, inside, outside][self.chance.below(4) as usize] as u16;
         let connect = port == 0 && claim.transport == Transport::Udp && self.chance.once_in(2);
         let done = if connect {
-            socket.connect(&address(v6, 9).into())
+            socket.connect(&address(v6, 9).into()).is_ok()
         } else {
-            socket.bind(&address(v6, port).into())
+            socket.bind(&address(v6, port).into()).is_ok()
         };
         self.note_bound(done, socket, claim.transport, claim.token)
     }
@@ -241,18 +241,18 @@ impl Fighter {
             0 => 0,
             _ => self.first + self.chance.below(u32::from(self.ports)) as u16,
         };
-        let done = socket.bind(&address(v6, port).into());
+        let done = socket.bind(&address(v6, port).into()).is_ok();
         self.note_bound(done, socket, transport, 0)
     }
 
     fn note_bound(
         &mut self,
-        done: io::Result<()>,
+        done: bool,
         socket: Socket,
         transport: Transport,
         token: u64,
     ) -> io::Result<()> {
-        if done.is_err() {
+        if !done {
             self.tallies[3] += 1;
             return Ok(());
         }

@@ -53,7 +53,7 @@ fn a_killed_attach_or_detach_is_mended_by_the_next() {
         println!("seed {seed}");
         let mut chance = Chance::new(seed);
         let (run, cgroup) = words(arena);
-        for _ in 0..Size::asked().pick(40, 400) {
+        for _ in 0..Size::asked().pick(20, 400) {
             let mut victim = Actor::start(ACTOR);
             victim.tell(&format!("attach {run} {cgroup}"));
             victim.tell(&format!("detach {run}"));

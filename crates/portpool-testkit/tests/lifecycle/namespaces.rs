@@ -4,7 +4,7 @@ use std::{fs::File, process::Command};
 
 use portpool_testkit::{Actor, Arena, Errno, in_arena, sys::bpf::programs_on};
 
-use crate::scene::{ACTOR, assert_let_through, assert_refused, owner, run, words};
+use crate::scene::{ACTOR, Traces, assert_let_through, assert_refused, owner, run, words};
 
 #[test]
 fn pools_of_two_network_namespaces_know_nothing_of_each_other() {
@@ -44,10 +44,7 @@ fn detaching_one_namespace_leaves_the_pool_of_another() {
         let answer = other.ask(&format!("detach {run} force"));
         assert_eq!(answer, Ok("detached".to_owned()));
         assert!(!arena.run().path().exists());
-        assert_eq!(
-            programs_on(arena.cgroup()).expect("programs"),
-            Vec::<u32>::new()
-        );
+        assert_eq!(Traces::of(arena), Traces::nothing());
     });
 }
 

@@ -1,6 +1,12 @@
 //! What the tests look at before and after.
 
-use std::{fs, io::Read, path::Path, process::Command};
+use std::{
+    fs,
+    io::Read,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use portpool_testkit::{Actor, Arena, Errno, sys::bpf::programs_on};
 
@@ -34,7 +40,7 @@ impl Traces {
             files,
             mounts,
             reserved: reserved(),
-            programs: programs_on(arena.cgroup()).expect("programs"),
+            programs: programs(arena),
         }
     }
 
@@ -46,6 +52,19 @@ impl Traces {
             reserved: String::new(),
             programs: Vec::new(),
         }
+    }
+}
+
+/// Without its pin a link goes a moment later, when the kernel gets to it.
+fn programs(arena: &Arena) -> Vec<u32> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let programs = programs_on(arena.cgroup()).expect("programs");
+        let pinned = arena.run().path().join("bpf/links").exists();
+        if programs.is_empty() || pinned || Instant::now() > deadline {
+            return programs;
+        }
+        std::thread::yield_now();
     }
 }
 

@@ -109,7 +109,7 @@ fn start(place: &Path, number: u32, log: u32, chance: &mut Chance, end: Instant)
         .arg(place.join("mail"))
         .stdout(Stdio::piped());
     // A quarter has no privilege: its reservations are charged.
-    if number % 4 == 0 {
+    if number.is_multiple_of(4) {
         command.uid(60_000 + number % 16).gid(60_000);
     }
     command.spawn().expect("start a fighter")
