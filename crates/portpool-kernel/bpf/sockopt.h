@@ -36,13 +36,10 @@ static __noinline int prune(struct owner *owner, u32 index)
 	return 0;
 }
 
-/* A free place for one more token, or the number of places if the socket has all it may have. */
-static __noinline u32 free_slot(struct owner *owner, u32 limit)
+static __always_inline u64 used_slots(const struct owner *owner)
 {
 	u64 used = 0;
 
-	if (!owner)
-		return PP_SOCKET_RESERVATIONS;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < PP_SOCKET_RESERVATIONS; i++) {
 		u64 token = owner->tokens[i], negative = 0 - token;
@@ -51,7 +48,16 @@ static __noinline u32 free_slot(struct owner *owner, u32 limit)
 		asm volatile("" : "+r"(negative));
 		used += (token | negative) >> 63;
 	}
-	if (used >= limit)
+	return used;
+}
+
+/* A free place for one more token, or the number of places if the socket has all it may have. */
+static __noinline u32 free_slot(struct owner *owner, u32 limit)
+{
+	if (!owner)
+		return PP_SOCKET_RESERVATIONS;
+	/* With the largest limit, which is the default, a free place says enough. */
+	if (limit < PP_SOCKET_RESERVATIONS && used_slots(owner) >= limit)
 		return PP_SOCKET_RESERVATIONS;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < PP_SOCKET_RESERVATIONS; i++)
