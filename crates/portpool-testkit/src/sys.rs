@@ -1,11 +1,15 @@
 //! Raw socket options, for tests of what a careless or hostile caller gets.
 #![allow(unsafe_code)]
 
+mod map;
+
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     panic::{self, AssertUnwindSafe},
 };
+
+pub use map::map_bytes;
 
 /// `setsockopt` with any bytes and any claimed length, which may be a lie.
 pub fn set_raw(
