@@ -1,6 +1,10 @@
 //! Raw socket options, for tests of what a careless or hostile caller gets.
 #![allow(unsafe_code)]
 
+mod ring;
+
+pub use ring::Ring;
+
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},
@@ -61,4 +65,38 @@ pub fn get_raw(socket: &impl AsFd, level: i32, name: i32, value: &mut [u8]) -> i
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// `bind` to an address of any bytes.
+pub fn bind_raw(socket: &impl AsFd, address: &[u8]) -> io::Result<()> {
+    // SAFETY: bind only reads user memory, and no more than the length it is given.
+    let result = unsafe {
+        libc::bind(
+            socket.as_fd().as_raw_fd(),
+            address.as_ptr().cast(),
+            libc::socklen_t::try_from(address.len()).map_err(io::Error::other)?,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// `SO_ATTACH_FILTER`.
+pub fn attach_filter(socket: &impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    let size = size_of::<libc::sock_fprog>();
+    let address = (&raw const program).expose_provenance();
+    set_at(
+        socket,
+        libc::SOL_SOCKET,
+        libc::SO_ATTACH_FILTER,
+        address,
+        i64::try_from(size).map_err(io::Error::other)?,
+    )
 }

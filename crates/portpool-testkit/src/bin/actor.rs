@@ -6,6 +6,7 @@
 //! bind NAME ADDRESS           listen NAME          connect NAME ADDRESS
 //! sendto NAME ADDRESS         accept NAME AS       close NAME
 //! address NAME                the local address
+//! fd NAME                     its descriptor, for pidfd_getfd
 //! acquire NAME FIRST COUNT TOKEN [tree [PID]]
 //! associate NAME TOKEN        release NAME TOKEN
 //! ```
@@ -15,6 +16,7 @@ use std::{
     collections::BTreeMap,
     io::{self, BufRead, Write},
     net::SocketAddr,
+    os::fd::AsRawFd,
 };
 
 use portpool::{PortRange, Token};
@@ -73,6 +75,7 @@ impl Sockets {
                     .as_socket()
                     .map_or_else(String::new, |a| a.to_string()));
             }
+            ["fd", name] => return Ok(self.of(name)?.as_raw_fd().to_string()),
             ["acquire", name, first, count, token, scope @ ..] => {
                 self.acquire(name, first, count, token, scope)?;
             }
