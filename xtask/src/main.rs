@@ -6,7 +6,9 @@
 mod bpf;
 mod cargo;
 mod check;
+mod demo;
 mod kernel_matrix;
+mod test;
 mod tidy;
 
 use std::process::ExitCode;
@@ -27,24 +29,36 @@ enum Chore {
     Bpf(bpf::Options),
     /// Judge format, lints, documentation and tidiness
     Check,
+    /// Reserve a block, run a server in it and see a stranger refused
+    Demo,
+    /// A stranger of the demo
+    #[command(hide = true)]
+    Bind(demo::Stranger),
+    /// A server for the demo
+    #[command(hide = true)]
+    Serve(demo::Server),
     /// Run static test programs as root under other kernels, in QEMU
     KernelMatrix(kernel_matrix::Options),
+    /// Run all tests and count them
+    Test(test::Options),
     /// Judge the walls between the crates, unsafe code, rules and their tests
     Tidy,
 }
 
 fn main() -> ExitCode {
+    let done = |()| ExitCode::SUCCESS;
     let outcome = match Cli::parse().chore {
-        Chore::Bpf(options) => bpf::run(&options),
-        Chore::Check => check::run(),
-        Chore::KernelMatrix(options) => kernel_matrix::run(&options),
-        Chore::Tidy => tidy::run(),
+        Chore::Bpf(options) => bpf::run(&options).map(done),
+        Chore::Check => check::run().map(done),
+        Chore::Demo => demo::run().map(done),
+        Chore::Bind(stranger) => demo::bind(&stranger).map(done),
+        Chore::Serve(server) => demo::serve(&server).map(done),
+        Chore::KernelMatrix(options) => kernel_matrix::run(&options).map(done),
+        Chore::Test(options) => test::run(&options),
+        Chore::Tidy => tidy::run().map(done),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

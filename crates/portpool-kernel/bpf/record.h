@@ -134,7 +134,7 @@ __noinline int pp_add_root(u32 index, u32 pid, u64 start, u64 token)
 	void *map = bpf_map_lookup_elem(&roots, &index);
 	struct pp_root_key key = { .pid = pid, .start = start };
 	struct pp_root *entry;
-	u64 alive = 0;
+	bool ending = false;
 
 	if (!map)
 		return E_NOBUFS;
@@ -154,9 +154,9 @@ __noinline int pp_add_root(u32 index, u32 pid, u64 start, u64 token)
 
 		if (!before)
 			return 0;
-		alive |= before ^ ALL_DEAD;
+		ending |= before == ALL_DEAD;
 	}
-	return alive ? E_MFILE : E_BUSY;
+	return ending ? E_BUSY : E_MFILE;
 }
 
 __noinline int pp_drop_root(u32 index, u32 pid, u64 start, u64 token)

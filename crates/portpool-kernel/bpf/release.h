@@ -31,18 +31,20 @@ int pp_sock_release(struct bpf_sock *ctx)
 		return ALLOW;
 	cookie = bpf_get_netns_cookie(ctx);
 	pool = bpf_map_lookup_elem(&pools, &cookie);
-	if (!pool)
-		return ALLOW;
 	if (protocol == IPPROTO_MPTCP) {
 		u64 self = (u64)BPF_CORE_READ((struct sock *)ctx, sk_socket, sk);
 		u64 *counted = bpf_map_lookup_elem(&multipath, &self);
 
+		/* The entry goes even if its pool is gone: its address will be another socket's. */
 		if (counted) {
-			pp_uncount(pool->index, pool->id, *counted);
+			if (pool)
+				pp_uncount(pool->index, pool->id, *counted);
 			bpf_map_delete_elem(&multipath, &self);
 		}
 		return ALLOW;
 	}
+	if (!pool)
+		return ALLOW;
 	mark = bpf_sk_storage_get(&marks, ctx, 0, 0);
 	if (mark)
 		pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(&mark->counted, 0));

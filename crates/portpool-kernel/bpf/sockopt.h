@@ -289,6 +289,14 @@ static __always_inline int control(struct bpf_sockopt *ctx, struct pp_pool *pool
 	return 0;
 }
 
+/* Not ours. Above a page the kernel would fail or log a buffer it could not show us whole: let it use the caller's. */
+static __always_inline int pass(struct bpf_sockopt *ctx)
+{
+	if (ctx->optlen > PAGE)
+		ctx->optlen = 0;
+	return ALLOW;
+}
+
 SEC("cgroup/setsockopt")
 int pp_setsockopt(struct bpf_sockopt *ctx)
 {
@@ -296,18 +304,12 @@ int pp_setsockopt(struct bpf_sockopt *ctx)
 	u64 cookie;
 	int error;
 
-	if (ctx->level != PP_LEVEL) {
-		/* Above a page the kernel would fail or log a buffer it could not show us whole: let it use the caller's. */
-		if (ctx->optlen > PAGE)
-			ctx->optlen = 0;
-		return ALLOW;
-	}
-	if (ctx->optname < PP_PROBE || ctx->optname > PP_ASSOCIATE)
-		return ALLOW;
+	if (ctx->level != PP_LEVEL || ctx->optname < PP_PROBE || ctx->optname > PP_ASSOCIATE)
+		return pass(ctx);
 	cookie = bpf_get_netns_cookie(ctx);
 	pool = bpf_map_lookup_elem(&pools, &cookie);
 	if (!pool)
-		return ALLOW;
+		return pass(ctx);
 	error = control(ctx, pool);
 	if (error)
 		return refuse(error);

@@ -72,6 +72,11 @@ int pp_sweep(struct bpf_iter__task_file *ctx)
 		u64 self = 0;
 
 		bpf_probe_read_kernel(&self, sizeof(self), &socket->sk);
+		u64 *known = bpf_map_lookup_elem(&multipath, &self);
+
+		/* An entry of a pool that is gone says nothing about this one. */
+		if (known && COUNTED_POOL(*known) != pool->id)
+			bpf_map_delete_elem(&multipath, &self);
 		if (!raise_in_use(occupancy, pool->index, transport, port))
 			return 0;
 		if (bpf_map_update_elem(&multipath, &self, &counted, BPF_NOEXIST))

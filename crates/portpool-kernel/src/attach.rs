@@ -99,7 +99,7 @@ fn steps(
     undo: &mut Undo,
 ) -> Result<Attached, Error> {
     let run = &options.run;
-    mounts::mount_bpf(run, options.private_mounts)?;
+    undo.mounted = mounts::mount_bpf(run, options.private_mounts)?;
     let mut programs = Programs::load(run)?;
     let version = run.version();
     std::fs::create_dir_all(&version).step(|| format!("make {}", version.display()))?;
@@ -233,6 +233,8 @@ fn warnings(options: &AttachOptions, cgroup: &Cgroup) -> Vec<String> {
 struct Undo {
     run: RunDir,
     namespace: NetNamespace,
+    /// Whether the bpf file system was mounted by this call, so that nobody's pool is in it.
+    mounted: bool,
     /// The pool as it was.
     before: Option<PoolConfig>,
     /// What was ours in the sysctl, once it may have been changed.
@@ -249,6 +251,7 @@ impl Undo {
         Undo {
             run,
             namespace,
+            mounted: false,
             before: None,
             added_before: None,
             pool: None,
@@ -272,13 +275,21 @@ impl Undo {
         if let Some(own_before) = &self.added_before {
             drop(self.restore_sysctl(own_before));
         }
-        drop(detach::remove_if_unused(&self.run));
+        if self.mounted {
+            drop(detach::remove_all(&self.run));
+        } else {
+            drop(detach::remove_if_unused(&self.run));
+        }
     }
 
     fn restore_sysctl(&self, own_before: &RangeSet) -> Result<(), Failed> {
         let added = self.run.added(self.namespace.cookie)?;
-        let others = sysctl::reserved()?.difference(&added);
-        sysctl::write_reserved(&others.union(own_before))?;
+        let now = sysctl::reserved()?;
+        let then = now.difference(&added).union(own_before);
+        // It may be read-only, and that the failure.
+        if now != then {
+            sysctl::write_reserved(&then)?;
+        }
         detach::forget_added(&self.run, self.namespace.cookie, own_before)
     }
 }

@@ -1,6 +1,6 @@
 //! Detaching: the pool of this namespace goes, and with the last pool everything else.
 
-use std::fs;
+use std::{fs, io};
 
 use portpool_core::{RangeSet, abi::Record};
 
@@ -47,10 +47,12 @@ pub fn detach(run: &RunDir, force: bool) -> Result<Detached, Error> {
     let Some(config) = pools.config(namespace.cookie)? else {
         return Err(Error::NotAttached);
     };
-    let ended = pools
-        .maps(namespace.cookie)
-        .and_then(|maps| maps.records())
-        .unwrap_or_default();
+    let ended = pools.maps(namespace.cookie).and_then(|maps| maps.records());
+    let ended = match ended {
+        // What cannot be read may be live.
+        Err(failed) if !force => return Err(failed.into()),
+        ended => ended.unwrap_or_default(),
+    };
     if !ended.is_empty() && !force {
         return Err(Error::LiveReservations(ended));
     }
@@ -94,12 +96,16 @@ pub(crate) fn forget_added(run: &RunDir, cookie: u64, left: &RangeSet) -> Result
 
 /// Takes away links, maps, the bpf file system and the run directory if no pool is left.
 pub(crate) fn remove_if_unused(run: &RunDir) -> Vec<Failed> {
-    let in_use = Pools::open(run)
-        .and_then(|pools| pools.cookies())
-        .is_ok_and(|cookies| !cookies.is_empty());
-    if in_use {
-        return Vec::new();
+    match Pools::open(run).and_then(|pools| pools.cookies()) {
+        Ok(cookies) if !cookies.is_empty() => Vec::new(),
+        // Without the table nothing can be in it, but a table that cannot be read may be full.
+        Err(failed) if failed.cause.kind() != io::ErrorKind::NotFound => vec![failed],
+        _ => remove_all(run),
     }
+}
+
+/// Takes away links, maps, the bpf file system and the run directory.
+pub(crate) fn remove_all(run: &RunDir) -> Vec<Failed> {
     let mut failures = Vec::new();
     if mounts::is_bpf(&run.bpf()) {
         // Links first: from here on nothing is refused, before what the refusals rest on goes.

@@ -1,6 +1,6 @@
 //! What this machine can do, what is missing, and how to get it.
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use portpool_core::PortRange;
 
@@ -217,14 +217,21 @@ fn pool(run: &RunDir) -> Vec<Finding> {
             "detach with their own version".to_owned()
         })];
     }
-    let config = Pools::open(run).and_then(|pools| pools.config(namespace.cookie));
-    let Ok(Some(config)) = config else {
-        return vec![finding(
-            "pool",
-            false,
-            format!("no pool in {}", run.path().display()),
-            attach,
-        )];
+    let config = Pools::look(run).and_then(|pools| pools.config(namespace.cookie));
+    let config = match config {
+        Ok(Some(config)) => config,
+        Err(failed) if failed.cause.kind() != io::ErrorKind::NotFound => {
+            return vec![Finding {
+                name: "pool",
+                verdict: Verdict::Warning,
+                seen: failed.to_string(),
+                next_step: Some("look as root".to_owned()),
+            }];
+        }
+        _ => {
+            let seen = format!("no pool in {}", run.path().display());
+            return vec![finding("pool", false, seen, attach)];
+        }
     };
     let mut findings = vec![Finding {
         name: "pool",

@@ -25,6 +25,10 @@ pub(crate) fn look(programs: &mut Programs, maps: &PoolMaps, index: u32) -> Resu
         let before = occupancy::held(&maps.occupancy(transport)?);
         let first = Look::now(maps, transport)?;
         // A socket seen once may just be closing: only one seen twice is held.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "two looks need time between them"
+        )]
         thread::sleep(SETTLE_TIME);
         let second = Look::now(maps, transport)?;
         for word in 0..PortBitmap::WORD_COUNT {
@@ -59,8 +63,8 @@ impl Look {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 text => text.step(|| format!("read {path}"))?,
             };
-            for (port, state) in text.lines().skip(1).filter_map(listed_socket) {
-                look.note(maps, transport, port, state)?;
+            for socket in text.lines().skip(1).filter_map(listed_socket) {
+                look.note(maps, transport, &socket)?;
             }
         }
         Ok(look)
@@ -70,15 +74,15 @@ impl Look {
         &mut self,
         maps: &PoolMaps,
         transport: Transport,
-        port: Port,
-        state: u8,
+        socket: &ListedSocket,
     ) -> Result<(), Failed> {
-        if state == TIME_WAIT && transport == Transport::Tcp {
+        let ListedSocket { port, .. } = *socket;
+        if socket.state == TIME_WAIT && transport == Transport::Tcp {
             return Ok(());
         }
         self.listed.set(port);
-        // Other states of TCP are of connections, which bind no port for themselves.
-        if transport == Transport::Tcp && state != LISTEN {
+        // What nobody holds open any more goes by itself.
+        if socket.inode == 0 && socket.state != LISTEN && transport == Transport::Tcp {
             return Ok(());
         }
         let mut bytes = [0; COUNTS_SIZE];
@@ -96,12 +100,23 @@ impl Look {
 const TIME_WAIT: u8 = 6;
 const LISTEN: u8 = 10;
 
-/// Local port and state of a line of /proc/net/tcp or udp.
-fn listed_socket(line: &str) -> Option<(Port, u8)> {
-    let mut words = line.split_whitespace().skip(1);
-    let (_, port) = words.next()?.rsplit_once(':')?;
-    let state = u8::from_str_radix(words.nth(1)?, 16).ok()?;
-    Some((Port::new(u16::from_str_radix(port, 16).ok()?)?, state))
+#[derive(Debug, PartialEq, Eq)]
+struct ListedSocket {
+    port: Port,
+    state: u8,
+    /// 0 if no program holds it open.
+    inode: u64,
+}
+
+/// A line of /proc/net/tcp or udp.
+fn listed_socket(line: &str) -> Option<ListedSocket> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (_, port) = words.get(1)?.rsplit_once(':')?;
+    Some(ListedSocket {
+        port: Port::new(u16::from_str_radix(port, 16).ok()?)?,
+        state: u8::from_str_radix(words.get(3)?, 16).ok()?,
+        inode: words.get(9)?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -110,11 +125,15 @@ mod tests {
 
     #[test]
     fn a_line_of_the_kernels_list_is_read() {
-        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000";
-        assert_eq!(
-            listed_socket(line),
-            Port::new(8080).map(|port| (port, LISTEN))
-        );
+        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 \
+                    1000 0 4711 1 0000000000000000 100 0 0 10 0";
+        let port = Port::new(8080).expect("port");
+        let expected = ListedSocket {
+            port,
+            state: LISTEN,
+            inode: 4711,
+        };
+        assert_eq!(listed_socket(line), Some(expected));
         assert_eq!(listed_socket("  sl  local_address"), None);
     }
 }

@@ -75,6 +75,16 @@ impl Pools {
         })
     }
 
+    /// Opens the pinned table to look only, which needs no privilege.
+    pub(crate) fn look(run: &RunDir) -> Result<Pools, Failed> {
+        let path = run.map("pools");
+        let table = Object::open_to_read(&path).step(|| format!("open {}", path.display()))?;
+        Ok(Pools {
+            table,
+            run: run.clone(),
+        })
+    }
+
     pub(crate) fn config(&self, cookie: u64) -> Result<Option<PoolConfig>, Failed> {
         let mut bytes = [0; POOL_SIZE];
         let there = self
@@ -247,12 +257,21 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), Failed> {
         .step(|| format!("set the mode of {}", path.display()))
 }
 
-/// Removes a directory of pins. No error if it is not there.
+/// Removes a directory of pins with what is in it. No error if it is not there.
+///
+/// Spares descriptors: a shortage of them may be why it is called.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), Failed> {
-    if !path.exists() {
+    if !path.exists() || fs::remove_dir(path).is_ok() {
         return Ok(());
     }
-    fs::remove_dir_all(path).step(|| format!("remove {}", path.display()))
+    let what = || format!("remove {}", path.display());
+    for entry in fs::read_dir(path).step(what)? {
+        let pin = entry.step(what)?.path();
+        fs::remove_file(&pin)
+            .or_else(|_| fs::remove_dir(&pin))
+            .step(|| format!("remove {}", pin.display()))?;
+    }
+    fs::remove_dir(path).step(what)
 }
 
 const fn array(name: &'static str, value_size: u32, max_entries: u32) -> MapShape {

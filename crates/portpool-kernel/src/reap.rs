@@ -7,8 +7,9 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
+    io,
     os::unix::fs::MetadataExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -18,7 +19,7 @@ use crate::{
     detach::forget_added,
     error::{Error, Failed, Step},
     files::RunDir,
-    namespace::NetNamespace,
+    namespace::{NetNamespace, is_nested_pid_namespace},
     pool::Pools,
 };
 
@@ -43,7 +44,13 @@ pub(crate) fn dead_namespaces(
     if idle.is_empty() {
         return Ok(0);
     }
-    let living = living_cookies()?;
+    // From here the processes that hold the others cannot be seen.
+    if is_nested_pid_namespace() {
+        return Ok(0);
+    }
+    let Some(living) = living_cookies()? else {
+        return Ok(0);
+    };
     let dead: Vec<u64> = idle
         .into_iter()
         .filter(|cookie| !living.contains(cookie))
@@ -58,13 +65,19 @@ pub(crate) fn dead_namespaces(
     Ok(dead.len())
 }
 
-/// Cookies of all namespaces that some process is in, holds open or has mounted.
-fn living_cookies() -> Result<BTreeSet<u64>, Failed> {
+/// Cookies of all namespaces that some process is in, holds open or has mounted; `None` if a
+/// shortage kept us from looking. Processes that may not be looked into at all are passed over.
+fn living_cookies() -> Result<Option<BTreeSet<u64>>, Failed> {
     let mut seen = BTreeSet::new();
     let mut cookies = BTreeSet::new();
-    for path in namespace_files() {
-        let Ok(file) = File::open(&path) else {
-            continue;
+    let Ok(files) = namespace_files() else {
+        return Ok(None);
+    };
+    for path in files {
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if is_shortage(&error) => return Ok(None),
+            Err(_) => continue,
         };
         let Ok(metadata) = file.metadata() else {
             continue;
@@ -73,47 +86,51 @@ fn living_cookies() -> Result<BTreeSet<u64>, Failed> {
             cookies.insert(cookie_of(file).step(|| format!("enter {}", path.display()))?);
         }
     }
-    Ok(cookies)
+    Ok(Some(cookies))
+}
+
+/// Whether an error is about ourselves rather than about what was looked at.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    )
 }
 
 /// Files that stand for network namespaces.
-fn namespace_files() -> Vec<PathBuf> {
+fn namespace_files() -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return files;
-    };
     let is_pid = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-    for process in processes.flatten() {
-        if !process.file_name().to_str().is_some_and(is_pid) {
+    for process in entries(Path::new("/proc"))? {
+        let name = process.file_name().and_then(|name| name.to_str());
+        if !name.is_some_and(is_pid) {
             continue;
         }
-        let process = process.path();
-        let tasks = fs::read_dir(process.join("task"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        files.extend(tasks.map(|task| task.path().join("ns/net")));
-        let open = fs::read_dir(process.join("fd"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        files.extend(
-            open.map(|fd| fd.path())
-                .filter(|path| names_namespace(path)),
-        );
-        let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+        let tasks = entries(&process.join("task"))?;
+        files.extend(tasks.iter().map(|task| task.join("ns/net")));
+        let open = entries(&process.join("fd"))?;
+        files.extend(open.into_iter().filter(|path| names_namespace(path)));
+        let mounts = match fs::read_to_string(process.join("mountinfo")) {
+            Err(error) if is_shortage(&error) => return Err(error),
+            mounts => mounts.unwrap_or_default(),
+        };
         let root = process.join("root");
-        files.extend(
-            mounts
-                .lines()
-                .filter_map(mounted_namespace)
-                .map(|path| root.join(path)),
-        );
+        let mounted = mounts.lines().filter_map(mounted_namespace);
+        files.extend(mounted.map(|path| root.join(path)));
     }
-    files
+    Ok(files)
 }
 
-fn names_namespace(path: &std::path::Path) -> bool {
+/// What is in a directory; nothing if it cannot be read, as that of a process that has ended.
+fn entries(path: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(path) {
+        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
+        Err(error) if is_shortage(&error) => Err(error),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+fn names_namespace(path: &Path) -> bool {
     fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("net:["))
 }
 
@@ -127,7 +144,7 @@ fn mounted_namespace(line: &str) -> Option<PathBuf> {
 }
 
 /// The cookie of a namespace, found by going there in a thread that ends.
-fn cookie_of(namespace: File) -> std::io::Result<u64> {
+fn cookie_of(namespace: File) -> io::Result<u64> {
     let visit = thread::spawn(move || {
         move_into_thread_name_spaces(
             std::os::fd::AsFd::as_fd(&namespace),
@@ -139,5 +156,5 @@ fn cookie_of(namespace: File) -> std::io::Result<u64> {
     });
     visit
         .join()
-        .map_err(|_| std::io::Error::other("the visiting thread died"))?
+        .map_err(|_| io::Error::other("the visiting thread died"))?
 }

@@ -24,6 +24,8 @@ const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 
+/// `BPF_F_RDONLY`.
+const RDONLY: u32 = 1 << 3;
 /// `BPF_F_NO_PREALLOC`.
 pub(crate) const NO_PREALLOC: u32 = 1;
 /// `BPF_MAP_TYPE_HASH`.
@@ -67,6 +69,15 @@ impl Object {
         let path = c_path(path)?;
         let mut attr = Attr::default();
         attr.put_address(0, path.as_ptr().addr());
+        attr.call_for_fd(OBJ_GET)
+    }
+
+    /// Opens a pinned map to read it, which everybody may whom its mode lets.
+    pub(crate) fn open_to_read(path: &Path) -> io::Result<Object> {
+        let path = c_path(path)?;
+        let mut attr = Attr::default();
+        attr.put_address(0, path.as_ptr().addr());
+        attr.put(12, RDONLY);
         attr.call_for_fd(OBJ_GET)
     }
 

@@ -1,6 +1,9 @@
 //! The sysctls of automatic choice, in the calling process's network namespace.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+};
 
 use portpool_core::{Port, PortRange, RangeSet};
 
@@ -44,9 +47,20 @@ fn parse_ephemeral(text: &str) -> Option<PortRange> {
     PortRange::between(numbers.next()??, numbers.next()??)
 }
 
+/// Reads in one go: the kernel answers what fits the first read of a list of ports, and nothing to
+/// the second.
 fn read(path: &str) -> Result<String, Failed> {
-    fs::read_to_string(Path::new(path)).step(|| format!("read {path}"))
+    let what = || format!("read {path}");
+    let mut text = vec![0; LENGTH_MAX];
+    let length = File::open(path)
+        .and_then(|mut file| file.read(&mut text))
+        .step(what)?;
+    text.truncate(length);
+    String::from_utf8(text).map_err(io::Error::other).step(what)
 }
+
+/// More than the longest list has: 32,768 single ports.
+const LENGTH_MAX: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! Claims: one control code for each transport, all or nothing, and which block to claim next when
 //! a wildcard block was taken by others in between.
 
-use std::{os::fd::BorrowedFd, thread, time::Duration};
+use std::{io, os::fd::BorrowedFd, sync::Arc, thread, time::Duration};
 
 use portpool_core::{
     Port, PortRange, RangeSet, Refusal, Request, Token, Transport, Want, Wildcard,
@@ -15,9 +15,9 @@ use rustix::{
 
 use crate::{
     choice::choose,
-    error::{AcquireError, Failure},
-    maps::Maps,
-    pool::{self, Pool, default_ranges, unprivileged_start},
+    error::{AcquireError, Failure, ReleaseError},
+    maps::{Maps, unprivileged_start},
+    pool::{self, Pool, default_ranges},
     reservation::Block,
     sys,
 };
@@ -89,17 +89,7 @@ impl Claim<'_> {
         for attempt in 0..TRY_COUNT_MAX {
             // Maps opened before may be those of a pool that has been attached anew since.
             let fresh = attempt == FRESH_TRY;
-            let looked = pool.maps_of(cookie, fresh).and_then(|maps| {
-                let config = maps.config().ok();
-                let maps = if config.is_some() {
-                    Some(maps)
-                } else {
-                    pool.maps_of(cookie, true)
-                };
-                let maps = maps?;
-                let config = config.or_else(|| maps.config().ok())?;
-                Some((maps, config.ranges))
-            });
+            let looked = look(pool, cookie, fresh);
             let Some((maps, ranges)) = looked else {
                 return self.grope(wanted);
             };
@@ -128,9 +118,9 @@ impl Claim<'_> {
                 ranges: ranges.clone(),
             });
         }
-        let [seed] = random().map_err(|error| self.failed("getrandom", error))?;
+        let seed = random().map_err(|error| self.failed("getrandom", error))?;
         let transports = self.legs.iter().map(|leg| leg.transport);
-        let ranges = unprivileged(ranges, wanted);
+        let ranges = unprivileged(ranges, wanted, maps.unprivileged_start());
         let block = choose(maps, transports, &ranges, wanted, since_boot(), seed);
         let block = block.map_err(|error| self.failed("bpf", error))?;
         block.ok_or_else(|| self.refused(None, Miss::Refused(Refusal::NoRoom)))
@@ -138,10 +128,10 @@ impl Claim<'_> {
 
     /// Looks for a block by trying, where the maps cannot be read.
     fn grope(&self, wanted: &Wildcard) -> Result<Vec<Block>, AcquireError> {
-        let [seed] = random().map_err(|error| self.failed("getrandom", error))?;
+        let seed = random().map_err(|error| self.failed("getrandom", error))?;
         let ranges = match wanted.within {
             Some(within) => RangeSet::from(within),
-            None => unprivileged(&default_ranges(), wanted),
+            None => unprivileged(&default_ranges(), wanted, unprivileged_start()),
         };
         let mut last = None;
         let mut tries = 0;
@@ -198,22 +188,20 @@ impl Claim<'_> {
     fn give_back(&self, blocks: &[Block]) -> Result<(), Miss> {
         for (leg, block) in self.legs.iter().zip(blocks) {
             pool::release(leg.socket, block.token).map_err(|error| match error {
-                crate::ReleaseError::Refused { refusal, .. } => Miss::Refused(refusal),
-                crate::ReleaseError::Failure { failure, .. } => Miss::Failed(failure),
+                ReleaseError::Refused { refusal, .. } => Miss::Refused(refusal),
+                ReleaseError::Failure { failure, .. } => Miss::Failed(failure),
             })?;
         }
         Ok(())
     }
 
-    /// A block of both transports may serve port 0, of which the kernel knows only TCP's.
+    /// Only a bind of TCP to port 0 is served from a block: the kernel refuses to hear of UDP's.
     fn scope_of(&self, transport: Transport) -> Scope {
         match self.scope {
-            Scope::Tree { root, .. } if transport == Transport::Udp && self.legs.len() > 1 => {
-                Scope::Tree {
-                    root,
-                    zero_from_block: false,
-                }
-            }
+            Scope::Tree { root, .. } if transport == Transport::Udp => Scope::Tree {
+                root,
+                zero_from_block: false,
+            },
             scope => scope,
         }
     }
@@ -230,7 +218,7 @@ impl Claim<'_> {
         }
     }
 
-    fn failed(&self, call: &'static str, error: std::io::Error) -> AcquireError {
+    fn failed(&self, call: &'static str, error: io::Error) -> AcquireError {
         self.refused(None, Miss::Failed(Failure::of(call)(error)))
     }
 
@@ -242,7 +230,19 @@ impl Claim<'_> {
     }
 }
 
-fn miss(error: std::io::Error) -> Miss {
+/// The maps of a namespace's pool and where that chooses from, if they can be read.
+fn look(pool: &Pool, cookie: u64, fresh: bool) -> Option<(Arc<Maps>, RangeSet)> {
+    let maps = pool.maps_of(cookie, fresh)?;
+    if let Ok(config) = maps.config() {
+        return Some((maps, config.ranges));
+    }
+    // Detached since these were opened, and perhaps attached anew.
+    let maps = pool.maps_of(cookie, true)?;
+    let ranges = maps.config().ok()?.ranges;
+    Some((maps, ranges))
+}
+
+fn miss(error: io::Error) -> Miss {
     let operation = Operation::Control(ControlCode::Acquire);
     match refusal_of(operation, error.raw_os_error().unwrap_or(0)) {
         Some(refusal) => Miss::Refused(refusal),
@@ -251,9 +251,9 @@ fn miss(error: std::io::Error) -> Miss {
 }
 
 /// The ranges without the ports that need a privilege to bind, unless the caller named them.
-fn unprivileged(ranges: &RangeSet, wanted: &Wildcard) -> RangeSet {
+fn unprivileged(ranges: &RangeSet, wanted: &Wildcard, start: u16) -> RangeSet {
     let mut ranges = ranges.clone();
-    let below = Port::new(unprivileged_start().saturating_sub(1));
+    let below = Port::new(start.saturating_sub(1));
     let below = below.and_then(|last| PortRange::between(Port::FIRST, last));
     if let Some(below) = below
         && wanted.within.is_none()
@@ -268,13 +268,22 @@ fn stand_back(attempt: u32) {
     if attempt < YIELD_COUNT {
         thread::yield_now();
     } else {
-        thread::sleep(Duration::from_millis(1));
+        pause(Duration::from_millis(1));
     }
 }
 
-fn new_token() -> std::io::Result<Token> {
+/// Sleeps where the kernel has nothing to wait on.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the kernel has no queue for ports: asking again is the only way to wait for one"
+)]
+pub(crate) fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
+fn new_token() -> io::Result<Token> {
     loop {
-        let [value] = random()?;
+        let value = random()?;
         // All ones mean something else to the kernel program.
         if let Some(token) = Token::new(value).filter(|token| token.value() != u64::MAX) {
             return Ok(token);
@@ -282,7 +291,7 @@ fn new_token() -> std::io::Result<Token> {
     }
 }
 
-fn random() -> std::io::Result<[u64; 1]> {
+fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
     let filled = rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
     debug_assert_eq!(
@@ -290,7 +299,7 @@ fn random() -> std::io::Result<[u64; 1]> {
         bytes.len(),
         "the kernel never gives less than 256 bytes"
     );
-    Ok([u64::from_ne_bytes(bytes)])
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// Nanoseconds since boot.

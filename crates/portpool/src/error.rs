@@ -1,6 +1,7 @@
 //! What can go wrong, one enum per operation.
 //!
 //! A refusal is the pool saying no, a failure a system call that failed for a reason of its own.
+//! Messages are whole: what they came from is a field to match, not a source to print after them.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -8,17 +9,17 @@ use portpool_core::{Port, PortRange, RangeSet, Refusal, Request, Token, Transpor
 
 /// A system call that failed for a reason that is not the pool's.
 #[derive(Debug, thiserror::Error)]
-#[error("{call} failed")]
+#[error("{call} failed: {cause}")]
 pub struct Failure {
     /// The call, such as `socket`.
     pub call: &'static str,
     /// Why it failed.
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
 impl Failure {
     pub(crate) fn of(call: &'static str) -> impl Fn(io::Error) -> Failure {
-        move |source| Failure { call, source }
+        move |cause| Failure { call, cause }
     }
 }
 
@@ -40,8 +41,8 @@ pub enum OpenError {
     )]
     VersionMismatch,
     /// A system call failed.
-    #[error("cannot look for a pool: {} failed: {}", .0.call, .0.source)]
-    Failure(#[from] Failure),
+    #[error("cannot look for a pool: {0}")]
+    Failure(Failure),
 }
 
 impl OpenError {
@@ -89,12 +90,11 @@ pub enum AcquireError {
         ranges: RangeSet,
     },
     /// A system call failed.
-    #[error("{request}: {} failed: {}", failure.call, failure.source)]
+    #[error("{request}: {failure}")]
     Failure {
         /// What was asked.
         request: Request,
         /// What failed.
-        #[source]
         failure: Failure,
     },
 }
@@ -131,12 +131,11 @@ pub enum ReleaseError {
         refusal: Refusal,
     },
     /// A system call failed.
-    #[error("token {token}: {} failed: {}", failure.call, failure.source)]
+    #[error("token {token}: {failure}")]
     Failure {
         /// The reservation.
         token: Token,
         /// What failed.
-        #[source]
         failure: Failure,
     },
 }
@@ -175,8 +174,8 @@ pub enum AssociateError {
     #[error("{}", Refusal::UnsupportedSocket)]
     UnsupportedSocket,
     /// A system call failed.
-    #[error("cannot associate the socket: {} failed: {}", .0.call, .0.source)]
-    Failure(#[from] Failure),
+    #[error("cannot associate the socket: {0}")]
+    Failure(Failure),
 }
 
 impl AssociateError {
@@ -209,12 +208,11 @@ pub enum BindError {
     #[error(transparent)]
     Associate(#[from] AssociateError),
     /// A system call failed.
-    #[error("{address}: {} failed: {}", failure.call, failure.source)]
+    #[error("{address}: {failure}")]
     Failure {
         /// The address to bind or to connect to.
         address: SocketAddr,
         /// What failed.
-        #[source]
         failure: Failure,
     },
 }
@@ -235,12 +233,12 @@ impl BindError {
 #[non_exhaustive]
 pub enum LookError {
     /// A map of the pool cannot be opened.
-    #[error("cannot open {}: {source}: {}", path.display(), look_advice(source))]
+    #[error("cannot open {}: {cause}: {}", path.display(), look_advice(cause))]
     Unreadable {
         /// Where the map is pinned.
         path: PathBuf,
         /// Why it cannot be opened.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The maps are another pool's.
     #[error(
@@ -255,23 +253,43 @@ pub enum LookError {
         cookie: u64,
     },
     /// A system call failed.
-    #[error("cannot read the maps of the pool: {} failed: {}", .0.call, .0.source)]
-    Failure(#[from] Failure),
+    #[error("cannot read the maps of the pool: {0}")]
+    Failure(Failure),
+}
+
+impl From<Failure> for OpenError {
+    fn from(failure: Failure) -> OpenError {
+        OpenError::Failure(failure)
+    }
+}
+
+impl From<Failure> for AssociateError {
+    fn from(failure: Failure) -> AssociateError {
+        AssociateError::Failure(failure)
+    }
+}
+
+impl From<Failure> for LookError {
+    fn from(failure: Failure) -> LookError {
+        LookError::Failure(failure)
+    }
 }
 
 fn refused(request: &Request, range: Option<PortRange>, refusal: Refusal) -> String {
     match (refusal, range, request.want) {
         (Refusal::Ephemeral, Some(range), Want::Specific(_)) => format!(
-            "{request}: automatic choice could still give these ports to any socket: enter {range} \
-             into net.ipv4.ip_local_reserved_ports, add it to the ranges of `portpool attach`, or \
-             run the keeper"
+            "{request}: automatic choice could give these ports to any socket: choose ports outside \
+             net.ipv4.ip_local_port_range, or enter {range} into net.ipv4.ip_local_reserved_ports and \
+             run `portpool attach` again"
         ),
         (Refusal::Ephemeral, Some(range), Want::Wildcard(_)) => format!(
-            "{request}: automatic choice could still give {range} to any socket, because \
-             net.ipv4.ip_local_reserved_ports has lost the ranges of the pool: run `portpool attach` \
-             again"
+            "{request}: automatic choice could give {range} to any socket, because \
+             net.ipv4.ip_local_reserved_ports has lost ranges of the pool: run `portpool attach` again"
         ),
-        (_, Some(range), Want::Wildcard(_)) => format!("{request}, tried {range}: {refusal}"),
+        (Refusal::PrivilegedPort, Some(range), Want::Wildcard(_)) => {
+            format!("{request}, tried {range}: {refusal}")
+        }
+        (Refusal::NotAttached, ..) => format!("{request}: {}", OpenError::NotAttached),
         _ => format!("{request}: {refusal}"),
     }
 }
@@ -300,8 +318,8 @@ fn bind_refused(port: Option<Port>, range: PortRange, refusal: Refusal) -> Strin
     }
 }
 
-fn look_advice(source: &io::Error) -> &'static str {
-    match source.kind() {
+fn look_advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
         io::ErrorKind::NotFound => {
             "show /run/portpool of the host here, or set PORTPOOL_RUN_DIR to the directory the pool \
              was attached with"
@@ -310,5 +328,136 @@ fn look_advice(source: &io::Error) -> &'static str {
             "bpf(2) or the directory is closed to this process: allow it, or ask for exact ports"
         }
         _ => "run `portpool attach` of the same version, or ask for exact ports",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portpool_core::{PortCount, Transports, Wildcard};
+
+    use super::*;
+
+    fn range(text: &str) -> PortRange {
+        text.parse().expect("range")
+    }
+
+    fn specific() -> Request {
+        Request {
+            transports: Transports::Both,
+            want: Want::Specific(range("8080-8083")),
+        }
+    }
+
+    fn wildcard() -> Request {
+        Request {
+            transports: Transports::Tcp,
+            want: Want::Wildcard(Wildcard::new(PortCount::ONE)),
+        }
+    }
+
+    fn acquire_refused(request: Request, range: Option<PortRange>, refusal: Refusal) -> String {
+        let error = AcquireError::Refused {
+            request,
+            range,
+            refusal,
+        };
+        assert_eq!(error.refusal(), Some(refusal));
+        error.to_string()
+    }
+
+    #[test]
+    fn a_refusal_names_the_ports_and_the_next_step() {
+        assert_eq!(
+            acquire_refused(specific(), Some(range("8080-8083")), Refusal::InUse),
+            "8080-8083 (tcp and udp): a port of the block is bound or reserved: choose other ports \
+             or release it first"
+        );
+        assert_eq!(
+            acquire_refused(wildcard(), None, Refusal::NoRoom),
+            "any port (tcp): no free run of ports is long enough: ask for fewer ports or release \
+             some"
+        );
+        let privileged = acquire_refused(wildcard(), Some(range("80")), Refusal::PrivilegedPort);
+        assert!(
+            privileged.starts_with("any port (tcp), tried 80: "),
+            "{privileged}"
+        );
+    }
+
+    #[test]
+    fn ports_that_automatic_choice_could_pick_name_the_setting_and_the_command() {
+        for request in [specific(), wildcard()] {
+            let text = acquire_refused(request, Some(range("8080-8083")), Refusal::Ephemeral);
+            for needed in [
+                "8080-8083",
+                "net.ipv4.ip_local_reserved_ports",
+                "`portpool attach`",
+            ] {
+                assert!(text.contains(needed), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_elsewhere_is_named_beside_those_of_the_pool() {
+        let error = AcquireError::OutsideRanges {
+            within: range("100-200"),
+            ranges: "20000-32767,61000-65535".parse().expect("ranges"),
+        };
+        let text = error.to_string();
+        assert!(text.contains("100-200") && text.contains("20000-32767,61000-65535"));
+        assert_eq!((error.refusal(), error.is_temporary()), (None, false));
+    }
+
+    #[test]
+    fn only_ports_that_others_give_back_are_worth_waiting_for() {
+        let temporary = |refusal| {
+            let request = specific();
+            let error = AcquireError::Refused {
+                request,
+                range: None,
+                refusal,
+            };
+            error.is_temporary()
+        };
+        let all = Refusal::ALL.into_iter();
+        let waited: Vec<_> = all.filter(|refusal| temporary(*refusal)).collect();
+        assert_eq!(waited, [Refusal::InUse, Refusal::NoRoom, Refusal::Busy]);
+    }
+
+    #[test]
+    fn a_failure_names_the_call_the_ports_and_the_cause() {
+        let failure = Failure::of("socket")(io::Error::from_raw_os_error(24));
+        let request = specific();
+        let error = AcquireError::Failure { request, failure };
+        let text = error.to_string();
+        assert!(text.starts_with("8080-8083 (tcp and udp): socket failed: "));
+        assert_eq!(error.refusal(), None);
+    }
+
+    #[test]
+    fn whoever_cannot_look_is_told_the_path_and_what_to_do() {
+        let path = PathBuf::from("/run/portpool/bpf/maps/pools");
+        let cause = io::Error::from(io::ErrorKind::NotFound);
+        let text = LookError::Unreadable { path, cause }.to_string();
+        assert!(text.starts_with("cannot open /run/portpool/bpf/maps/pools: "));
+        assert!(text.contains("PORTPOOL_RUN_DIR"), "{text}");
+    }
+
+    #[test]
+    fn a_full_block_is_told_from_a_taken_port() {
+        let refused = |port, refusal| {
+            let range = range("8080-8083");
+            let error = BindError::Refused {
+                port,
+                range,
+                refusal,
+            };
+            error.to_string()
+        };
+        let full = refused(None, Refusal::NoRoom);
+        let taken = refused(Port::new(8081), Refusal::InUse);
+        assert!(full.starts_with("any port of 8080-8083: every port of the block is in use"));
+        assert!(taken.starts_with("port 8081 of 8080-8083: in use by another socket"));
     }
 }

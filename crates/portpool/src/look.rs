@@ -65,6 +65,13 @@ pub struct TransportOverview {
 impl Pool {
     /// Every live reservation, by transport and first port.
     ///
+    /// ```no_run
+    /// for entry in portpool::Pool::open()?.reservations()? {
+    ///     println!("{} {}: {} {}", entry.transport, entry.range, entry.owner_pid, entry.command);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`LookError`] where this process cannot read the state of the pool.
     pub fn reservations(&self) -> Result<Vec<Record>, LookError> {
@@ -150,4 +157,29 @@ fn free_in(taken: &PortBitmap, ranges: &RangeSet) -> (u32, Option<PortRange>) {
         .collect();
     let largest = free.iter().rev().max_by_key(|range| range.count());
     (free.len_ports(), largest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_counted_within_the_ranges() {
+        let ranges = "20000-20009,30000-30003".parse().expect("ranges");
+        let mut taken = PortBitmap::empty();
+        taken.set_range("20003-20004".parse().expect("range"));
+        let largest = Some("20005-20009".parse().expect("range"));
+        assert_eq!(free_in(&taken, &ranges), (12, largest));
+        taken.set_range(PortRange::ALL);
+        assert_eq!(free_in(&taken, &ranges), (0, None));
+    }
+
+    #[test]
+    fn of_two_longest_runs_the_lower_is_named() {
+        let ranges = "20000-20004".parse().expect("ranges");
+        let mut taken = PortBitmap::empty();
+        taken.set_range("20002".parse().expect("range"));
+        let lower = Some("20000-20001".parse().expect("range"));
+        assert_eq!(free_in(&taken, &ranges), (4, lower));
+    }
 }

@@ -3,7 +3,7 @@
 //! Where they cannot be opened the pool still grants and refuses: only looking needs them.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Maps {
     occupancy: Map<4, OCCUPANCY_SIZE>,
     counts: Map<4, COUNTS_SIZE>,
     reservations: Map<8, RECORD_SIZE>,
+    /// Read once: doing so for each block would take longer than the claim.
+    unprivileged_start: u16,
 }
 
 impl Maps {
@@ -44,11 +46,17 @@ impl Maps {
             occupancy: open(own.join("occupancy"), MapKind::Array)?,
             counts: open(own.join("counts"), MapKind::Array)?,
             reservations: open(own.join("reservations"), MapKind::Hash)?,
+            unprivileged_start: unprivileged_start(),
         })
     }
 
     pub(crate) fn cookie(&self) -> u64 {
         self.cookie
+    }
+
+    /// The first port that needs no privilege, as it was when the maps were opened.
+    pub(crate) fn unprivileged_start(&self) -> u16 {
+        self.unprivileged_start
     }
 
     /// The pool's configuration as it is now.
@@ -94,11 +102,19 @@ impl Source for Maps {
     }
 }
 
+/// The first port that needs no privilege, in the namespace of the calling thread.
+pub(crate) fn unprivileged_start() -> u16 {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(UNPRIVILEGED_START)
+}
+
 fn open<const K: usize, const V: usize>(
     path: PathBuf,
     kind: MapKind,
 ) -> Result<Map<K, V>, LookError> {
-    Map::open(&path, kind).map_err(|source| LookError::Unreadable { path, source })
+    Map::open(&path, kind).map_err(|cause| LookError::Unreadable { path, cause })
 }
 
 fn read_config(pools: &Map<8, POOL_SIZE>, cookie: u64) -> Result<Option<PoolConfig>, LookError> {
@@ -122,3 +138,5 @@ fn present(found: bool) -> io::Result<()> {
     }
     Err(io::ErrorKind::NotFound.into())
 }
+
+const UNPRIVILEGED_START: u16 = 1024;

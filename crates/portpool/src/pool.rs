@@ -1,11 +1,10 @@
 //! The pool of a network namespace, as a program holds it.
 
 use std::{
-    env, fs,
+    env,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,7 @@ use portpool_core::{
 };
 
 use crate::{
-    claim::Leg,
+    claim::{self, Leg},
     error::{AcquireError, AssociateError, Failure, LookError, OpenError, ReleaseError},
     maps::Maps,
     reservation::{Block, Reservation},
@@ -91,6 +90,8 @@ impl Pool {
 
     /// As [`acquire`](Pool::acquire), and says who may consume the block without associating.
     ///
+    /// That binds to port 0 are served from the block is TCP's alone; of UDP it is not asked.
+    ///
     /// # Errors
     /// [`AcquireError`]; then nothing is reserved.
     pub fn acquire_scoped(
@@ -130,7 +131,7 @@ impl Pool {
         timeout: Duration,
     ) -> Result<Reservation, AcquireError> {
         let start = Instant::now();
-        let mut pause = PAUSE_MIN;
+        let mut step = PAUSE_MIN;
         loop {
             let answer = self.acquire_scoped(request, scope);
             let Err(error) = &answer else { return answer };
@@ -138,15 +139,33 @@ impl Pool {
             if left.is_zero() || !error.is_temporary() {
                 return answer;
             }
-            thread::sleep(pause.min(left));
-            pause = (pause * 2).min(PAUSE_MAX);
+            claim::pause(step.min(left));
+            step = (step * 2).min(PAUSE_MAX);
         }
     }
 
     /// Reserves ports with a socket of the caller's as owner socket: the reservation ends when the
     /// last descriptor of that socket is closed, or with [`release_on`](Pool::release_on).
     ///
-    /// The socket may be bound; its transport is that of the block.
+    /// The socket may be bound; its transport is that of the block. One socket may own up to 32
+    /// reservations.
+    ///
+    /// ```no_run
+    /// use portpool::{Pool, Scope, Want};
+    /// use socket2::{Domain, Socket, Type};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = Pool::open()?;
+    /// let owner = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
+    /// let want = Want::Specific("5000-5019".parse()?);
+    /// let block = pool.acquire_on(&owner, &want, Scope::Associated)?;
+    ///
+    /// let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    /// pool.associate(&socket, block.token)?;
+    /// pool.release_on(&owner, block.token)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`AcquireError`]; then nothing is reserved.
@@ -281,14 +300,6 @@ pub(crate) fn default_ranges() -> RangeSet {
         .collect()
 }
 
-/// The first port that needs no privilege, in the namespace of the calling thread.
-pub(crate) fn unprivileged_start() -> u16 {
-    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    text.ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(UNPRIVILEGED_START)
-}
-
 fn attached(socket: BorrowedFd<'_>) -> Result<(), OpenError> {
     let Err(source) = sys::control(socket, ControlCode::Probe, &probe_bytes()) else {
         return Ok(());
@@ -307,6 +318,5 @@ fn default_run_dir() -> PathBuf {
 }
 
 const RUN_DIR: &str = "/run/portpool";
-const UNPRIVILEGED_START: u16 = 1024;
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);

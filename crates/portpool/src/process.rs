@@ -1,4 +1,42 @@
 //! What a program needs that reserves ports for programs it starts.
+//!
+//! There are two ways to give a child a port. A child that knows how to use a socket it is given
+//! (as with `LISTEN_FDS`) gets one that is bound already:
+//!
+//! ```no_run
+//! use std::process::Command;
+//! use portpool::{Pool, PortCount, Request, Transports, Want, Wildcard, process};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let want = Want::Wildcard(Wildcard::new(PortCount::ONE));
+//! let ports = Pool::open()?.acquire(&Request { transports: Transports::Tcp, want })?;
+//! let mut server = Command::new("server");
+//! let number = process::pass_socket(&mut server, ports.tcp_listener([127, 0, 0, 1].into())?);
+//! server.arg(format!("--listen-fd={number}")).spawn()?.wait()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A child that binds by itself gets the right to, by a reservation of scope tree:
+//!
+//! ```no_run
+//! use std::process::Command;
+//! use portpool::{Pool, PortCount, Request, Scope, Transports, Want, Wildcard, process};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let want = Want::Wildcard(Wildcard::new(PortCount::ONE));
+//! let request = Request { transports: Transports::Tcp, want };
+//! let scope = Scope::Tree { root: None, zero_from_block: false };
+//! let ports = Pool::open()?.acquire_scoped(&request, scope)?;
+//! let mut server = Command::new("server");
+//! server.arg(format!("--port={}", ports.range().first()));
+//! process::spawn_tethered(&mut server)?.wait()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! In both cases the reservation stays this process's: keep it as long as the child is to have the
+//! ports. A child never becomes an owner, and the descriptors of the owner sockets are closed in it.
 
 use std::{
     io,
@@ -39,11 +77,26 @@ pub fn become_subreaper() -> io::Result<()> {
 
 /// Leaves a socket open in the child that `command` starts, and in no other child, and returns its
 /// number there. The command keeps the socket open here until it is dropped.
+///
+/// Clearing close-on-exec in this process instead would leak the socket into whatever another thread
+/// starts meanwhile.
 pub fn pass_socket(command: &mut Command, socket: impl Into<OwnedFd>) -> RawFd {
     sys::pass(command, socket.into())
 }
 
 /// Watches another process for its end.
+///
+/// ```
+/// use std::{process::Command, time::Duration};
+///
+/// let mut child = Command::new("sleep").arg("60").spawn()?;
+/// let watched = portpool::process::watch(child.id())?;
+/// assert!(!watched.wait(Some(Duration::ZERO))?);
+/// child.kill()?;
+/// assert!(watched.wait(None)?);
+/// # child.wait()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 /// `ESRCH` if there is no process with this id.

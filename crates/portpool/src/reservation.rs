@@ -5,7 +5,7 @@ use std::{
     process,
 };
 
-use portpool_core::{Port, PortRange, Token, Transport};
+use portpool_core::{Port, PortRange, Refusal, Token, Transport};
 
 use crate::{error::ReleaseError, pool};
 
@@ -24,6 +24,24 @@ pub struct Block {
 ///
 /// It owns one silent socket for each transport, whose end is the end of the reservation. Sockets
 /// bound from the block outlive it and keep their ports.
+///
+/// ```no_run
+/// use portpool::{Alignment, Pool, PortCount, Request, Transports, Want, Wildcard};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // An even port and the odd one after it, for RTP and RTCP.
+/// let pair = Wildcard {
+///     alignment: Alignment::new(2).expect("2 is not 0"),
+///     ..Wildcard::new(PortCount::new(2).expect("2 is not 0"))
+/// };
+/// let request = Request { transports: Transports::Udp, want: Want::Wildcard(pair) };
+/// let ports = Pool::open()?.acquire(&request)?;
+/// let rtp = ports.udp_socket([0, 0, 0, 0].into())?;
+/// let rtcp = ports.udp_socket([0, 0, 0, 0].into())?;
+/// assert_eq!(rtp.local_addr()?.port() + 1, rtcp.local_addr()?.port());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "the ports are free again as soon as the reservation is dropped"]
 pub struct Reservation {
@@ -60,7 +78,14 @@ impl Reservation {
             .zip(&self.sockets)
             .map(|(block, socket)| pool::release(socket.as_fd(), block.token))
             .collect();
-        released.into_iter().collect()
+        let released: Result<(), ReleaseError> = released.into_iter().collect();
+        released.map_err(|error| match error {
+            ReleaseError::Refused { token, .. } if !self.is_own() => ReleaseError::Refused {
+                token,
+                refusal: Refusal::ForeignToken,
+            },
+            other => other,
+        })
     }
 
     /// The blocks, one for each transport.

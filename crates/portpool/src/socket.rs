@@ -10,7 +10,11 @@ use portpool_core::{
     Port, Refusal, Token, Transport,
     abi::{ControlCode, Operation, refusal_of, token_bytes},
 };
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt},
+};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::{
@@ -78,7 +82,12 @@ impl Reservation {
     /// [`BindError`]; with [`Refusal::NoRoom`] every port of the block is in use.
     pub fn connect(&self, peer: SocketAddr) -> Result<TcpStream, BindError> {
         let socket = self.socket(Transport::Tcp, peer)?;
-        match socket.connect(&peer.into()) {
+        let connected = match socket.connect(&peer.into()) {
+            // A signal came: the connection goes on being made without us.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => connection_made(&socket),
+            answer => answer,
+        };
+        match connected {
             Ok(()) => Ok(socket.into()),
             Err(error) => Err(self.refused(peer, Operation::Connect, "connect", error)),
         }
@@ -90,6 +99,18 @@ impl Reservation {
     ///
     /// Two calls choose a port without asking the pool, so before them the socket must be bound:
     /// [`send_to`](Reservation::send_to) and [`listen`](Reservation::listen) see to it.
+    ///
+    /// ```no_run
+    /// use std::net::SocketAddr;
+    /// use socket2::{Domain, Socket, Type};
+    ///
+    /// # fn bind(ports: &portpool::Reservation) -> Result<(), Box<dyn std::error::Error>> {
+    /// let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    /// ports.associate(&socket)?;
+    /// socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`AssociateError`]; the socket is then as it was.
@@ -261,6 +282,19 @@ pub(crate) fn transport_of(socket: BorrowedFd<'_>) -> Option<Transport> {
         ipproto::UDP => Some(Transport::Udp),
         _ => None,
     }
+}
+
+/// Waits for the end of a connect that was interrupted.
+fn connection_made(socket: &Socket) -> io::Result<()> {
+    loop {
+        let mut watched = [PollFd::new(socket, PollFlags::OUT)];
+        match poll(&mut watched, None) {
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => break,
+        }
+    }
+    socket.take_error()?.map_or(Ok(()), Err)
 }
 
 fn is_bound(socket: BorrowedFd<'_>) -> bool {

@@ -325,3 +325,37 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 
 const BATCH_COUNT: usize = 256;
 const BATCH_COUNT_MAX: usize = 32_768;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tethered_child_starts_with_no_signal_blocked() {
+        // SAFETY: a signal set is an array of integers, for which zeros are a valid value.
+        let mut blocked: libc::sigset_t = unsafe { mem::zeroed() };
+        // SAFETY: the pointer is to a live signal set that nothing else refers to.
+        unsafe { libc::sigaddset(&raw mut blocked, libc::SIGTERM) };
+        // SAFETY: the set is live; only this thread's mask changes, and the thread ends with the test.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const blocked, ptr::null_mut()) };
+        let mut command = Command::new("grep");
+        command.args(["SigBlk", "/proc/self/status"]);
+        let untied = command.output().expect("spawn");
+        assert_eq!(untied.stdout, b"SigBlk:\t0000000000004000\n");
+        tether(&mut command);
+        let tethered = command.output().expect("spawn");
+        assert_eq!(tethered.stdout, b"SigBlk:\t0000000000000000\n");
+    }
+
+    #[test]
+    fn a_path_that_is_no_pin_is_not_opened() {
+        let file = Map::<4, 4>::open(Path::new("/proc/self/status"), MapKind::Array);
+        assert!(file.is_err());
+        let nothing = Map::<4, 4>::open(Path::new("/nonexistent/map"), MapKind::Hash);
+        let error = nothing.expect_err("no such path");
+        assert!(matches!(
+            error.raw_os_error(),
+            Some(libc::ENOENT | libc::EPERM | libc::ENOSYS)
+        ));
+    }
+}

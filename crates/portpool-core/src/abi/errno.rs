@@ -151,6 +151,31 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_table_is_this_one() {
+        let page = include_str!("../../../../docs/errors.md");
+        let (_, table) = page
+            .split_once("| --- | --- | --- | --- |\n")
+            .expect("the table");
+        let rows: Vec<&str> = table.lines().collect();
+        assert_eq!(rows.len(), ERRNO_TABLE.len());
+        for (text, row) in rows.iter().zip(ERRNO_TABLE) {
+            let cells: Vec<&str> = text.split('|').map(str::trim).collect();
+            let operation = match row.operation {
+                PROBE => "probe",
+                ACQUIRE => "acquire",
+                RELEASE => "release",
+                ASSOCIATE => "associate",
+                BIND => "`bind`",
+                CONNECT => "`connect`",
+            };
+            let errno = cells[3].split_once(' ').map(|(_, number)| number);
+            assert_eq!(cells[1], operation, "{text}");
+            assert_eq!(cells[2], format!("{:?}", row.refusal), "{text}");
+            assert_eq!(errno, Some(row.errno.to_string().as_str()), "{text}");
+        }
+    }
+
+    #[test]
     fn a_foreign_token_is_refused_as_the_rules_say() {
         assert_eq!(errno_of(ASSOCIATE, Refusal::ForeignToken), Some(EACCES));
         assert_eq!(errno_of(RELEASE, Refusal::ForeignToken), Some(EINVAL));

@@ -265,7 +265,7 @@ impl Counters {
 
 /// Reading one transport's element of the map `occupancy` (of [`OCCUPANCY_SIZE`] bytes).
 pub mod occupancy {
-    use super::{PortBitmap, read_u32, read_u64};
+    use super::{PortBitmap, read_u32};
 
     const HELD: usize = 8_192;
     const RECENT: usize = 16_384;
@@ -300,13 +300,18 @@ pub mod occupancy {
 
     /// Words (ports 64 * word to 64 * word + 63) in which at least one port is bound.
     pub fn words_in_use(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
-        (0..1024u32).filter(|word| read_u32(bytes, IN_USE + *word as usize * 4) != 0)
+        let (counts, _) = bytes[IN_USE..RECENT_EPOCH].as_chunks::<4>();
+        (0u32..)
+            .zip(counts)
+            .filter(|(_, count)| **count != [0; 4])
+            .map(|(word, _)| word)
     }
 
     fn bitmap(bytes: &[u8], offset: usize) -> PortBitmap {
+        let (chunks, _) = bytes[offset..offset + 8_192].as_chunks::<8>();
         let mut words = [0; 1024];
-        for (index, word) in words.iter_mut().enumerate() {
-            *word = read_u64(bytes, offset + index * 8);
+        for (word, chunk) in words.iter_mut().zip(chunks) {
+            *word = u64::from_ne_bytes(*chunk);
         }
         PortBitmap::from_words(&words)
     }

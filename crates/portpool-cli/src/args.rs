@@ -1,0 +1,341 @@
+//! The grammar of the command: what can be written and what it says about itself.
+//!
+//! Absent here: what the commands do, and what several selectors mean together (`selectors`).
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling, value_parser};
+use portpool::{Limits, PortRange, PortSpec};
+
+use crate::selectors::Selectors;
+
+/// Reserve ports, enforced by the kernel.
+#[derive(Debug, Parser)]
+#[command(
+    name = "portpool",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_long_help = AFTER_HELP,
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a program in ports of its own.
+    ///
+    /// The program and everything it starts may bind the ports as if nothing were special about them;
+    /// everybody else is refused. The ports are free again the moment it ends, also when portpool or the
+    /// program is killed.
+    #[command(
+        after_long_help = RUN_HELP,
+        override_usage = "portpool run <SELECTOR>... [OPTIONS] -- <COMMAND> [ARGS]..."
+    )]
+    Run(RunArgs),
+    /// Reserve ports, print them, and hold them.
+    ///
+    /// Plainly, the ports are kept from everybody: no process can bind them while they are held. With
+    /// --while the process named and all its descendants may.
+    #[command(
+        after_long_help = ACQUIRE_HELP,
+        override_usage = "portpool acquire <SELECTOR>... [OPTIONS]"
+    )]
+    Acquire(AcquireArgs),
+    /// Show every reservation and who has it.
+    Reservations(LookArgs),
+    /// Show who has a port.
+    ///
+    /// Names the reservation and its owner, and the processes with a socket on the port: all of them for
+    /// root, those of the same user for others.
+    Port(PortArgs),
+    /// Show what is attached here, its limits and how much is left.
+    Status(LookArgs),
+    /// Look at what this machine can do and what is missing.
+    ///
+    /// Ends with status 1 if the pool cannot work as things are.
+    Doctor(LookArgs),
+    /// Attach the pool to this network namespace (as root).
+    ///
+    /// From then on every socket created in the cgroup, the root cgroup unless told, is guarded. The pool
+    /// needs no process and stays until detach. Over an attached pool this replaces the programs and
+    /// lets go of no reservation; what is not told stays as it is.
+    Attach(AttachArgs),
+    /// Take the pool away from this network namespace (as root).
+    ///
+    /// With the last pool everything else of portpool goes as well: programs, pins, sysctl entries.
+    Detach(DetachArgs),
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
+    /// Write the manual pages.
+    #[command(hide = true)]
+    Man(ManArgs),
+    /// The background half of `acquire --while`.
+    #[command(hide = true)]
+    Hold(HoldArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) selectors: Selectors,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+    /// The program and its arguments; write -- before it if it could be taken for an option.
+    #[arg(required = true, trailing_var_arg = true, num_args = 1.., value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AcquireArgs {
+    #[command(flatten)]
+    pub(crate) selectors: Selectors,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+    /// How to print what was reserved.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Hold until end of file on stdin.
+    ///
+    /// The default if stdin is a pipe or a socket. SIGTERM and SIGINT end it as well.
+    #[arg(long, conflicts_with = "tree_root")]
+    pub(crate) until_eof: bool,
+    /// Return at once and hold in the background until process PID ends.
+    ///
+    /// PID must be an ancestor of this command with the same user, such as $$ of the script that
+    /// runs it. It and its descendants may use the ports.
+    #[arg(long = "while", value_name = "PID", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) tree_root: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldArgs {
+    #[command(flatten)]
+    pub(crate) selectors: Selectors,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+    #[arg(long = "while", value_name = "PID", required = true)]
+    pub(crate) tree_root: u32,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Waiting {
+    /// While the ports are taken, try again for this long: 500ms, 10s, 2m.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+}
+
+/// How `acquire` prints what it reserved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// One JSON object a line: transport, first, count, token.
+    #[default]
+    Json,
+    /// Assignments for eval: PORT, PORTPOOL_TCP, PORTPOOL_UDP, with --while PORTPOOL_HOLDER.
+    Shell,
+    /// Port numbers, one a line.
+    Plain,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LookArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PortArgs {
+    /// A port or a range: 8080, 8080/udp, 8080-8083/tcp. Both transports unless one is named.
+    pub(crate) spec: PortSpec,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AttachArgs {
+    /// Guard and count only sockets created in this cgroup v2 directory.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Where blocks of any ports are drawn from; repeatable. [default: 20000-32767 and 61000-65535,
+    /// without the ports of /etc/services]
+    #[arg(long = "range", value_name = "A-B")]
+    pub(crate) ranges: Vec<PortRange>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    /// Attach though the pins, and with them the guard, end with this private mount namespace.
+    #[arg(long)]
+    pub(crate) private_mounts: bool,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// Ports one user may hold. [default: 1024]
+    #[arg(long, value_name = "N", help_heading = LIMITS, value_parser = limit(1, Limits::PORTS_CEILING))]
+    ports_per_uid: Option<u32>,
+    /// Reservations one user may hold. [default: 64]
+    #[arg(long, value_name = "N", help_heading = LIMITS, value_parser = limit(1, Limits::RESERVATIONS_CEILING))]
+    reservations_per_uid: Option<u32>,
+    /// Reservations one owner socket may hold. [default: 32]
+    #[arg(long, value_name = "N", help_heading = LIMITS, value_parser = limit(1, Limits::RESERVATIONS_PER_SOCKET_CEILING))]
+    reservations_per_socket: Option<u32>,
+    /// Reservations in all. [default: 16384]
+    #[arg(long, value_name = "N", help_heading = LIMITS, value_parser = limit(1, Limits::RESERVATIONS_CEILING))]
+    reservations: Option<u32>,
+    /// The share of the pool, in percent, that all users without CAP_NET_ADMIN may hold together.
+    /// [default: 50]
+    #[arg(long, value_name = "N", help_heading = LIMITS, value_parser = limit(0, 100))]
+    shared_percent: Option<u32>,
+}
+
+impl LimitArgs {
+    /// `base` with what was told, or nothing if nothing was.
+    pub(crate) fn over(self, base: impl FnOnce() -> Limits) -> Option<Limits> {
+        let told = [
+            self.ports_per_uid,
+            self.reservations_per_uid,
+            self.reservations_per_socket,
+            self.reservations,
+            self.shared_percent,
+        ];
+        if told.iter().all(Option::is_none) {
+            return None;
+        }
+        let base = base();
+        let [ports, per_uid, per_socket, all, shared] = told;
+        Some(Limits {
+            ports_per_uid_max: ports.unwrap_or(base.ports_per_uid_max),
+            reservations_per_uid_max: per_uid.unwrap_or(base.reservations_per_uid_max),
+            reservations_per_socket_max: per_socket.unwrap_or(base.reservations_per_socket_max),
+            reservations_max: all.unwrap_or(base.reservations_max),
+            shared_percent: shared.unwrap_or(base.shared_percent),
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DetachArgs {
+    /// End all reservations that live; without it they are a reason to refuse.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Where to: one file a command. Without it the main page goes to stdout.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Text as a duration, with a unit, since a bare 10 could be meant either way.
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "expected a number with a unit, such as 500ms, 10s or 2m".to_owned())
+}
+
+fn limit(min: u32, max: u32) -> clap::builder::RangedI64ValueParser<u32> {
+    value_parser!(u32).range(i64::from(min)..=i64::from(max))
+}
+
+const LIMITS: &str = "Limits";
+
+const STYLES: styling::Styles = styling::Styles::styled()
+    .header(styling::AnsiColor::Green.on_default().bold())
+    .usage(styling::AnsiColor::Green.on_default().bold())
+    .literal(styling::AnsiColor::Cyan.on_default().bold())
+    .placeholder(styling::AnsiColor::Cyan.on_default());
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0    done
+  1    refused or failed, also doctor if something is missing
+  2    the command line is wrong
+  3    no pool is attached in this network namespace
+  124  the ports were still taken when --wait was over
+  126  run: the program cannot be started
+  127  run: the program was not found
+  N    run: the status of the program; 128+N if signal N killed it
+
+Environment:
+  PORTPOOL_RUN_DIR  where the pool shows itself [default: /run/portpool]
+
+Stdout carries only the answer; everything else goes to stderr.";
+
+const RUN_HELP: &str = "\
+The program finds its ports in the environment and in its arguments:
+  PORT           the first TCP port, the first UDP port if there is no TCP
+  PORTPOOL_TCP   all TCP ports, as ranges with a blank between: 20000-20003 20010
+  PORTPOOL_UDP   all UDP ports, likewise
+  {port}         in ARGS: as PORT
+  {tcp} {udp}    in ARGS: the first port of that transport
+  {tcp.1}        in ARGS: TCP port 1, counted from 0 over all of them; likewise {udp.1}
+Ports come in the order of the selectors. {{port}} stands for {port} itself; other braces
+mean nothing.
+
+SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH and SIGCONT are passed on to the
+program, except what the terminal has sent to both already. A signal that portpool was
+started to ignore, as with nohup, stays ignored.
+
+Exit status: that of the program, 128+N if signal N killed it, 127 if it was not found, 126
+if it cannot be started; 1, 2, 3 and 124 of portpool's own as `portpool --help` lists them.
+
+Examples:
+  portpool run -t 1 -- python3 -m http.server {port}
+  portpool run -p 8080 -u 2 --align 2 -- ./media --rtp {udp.0} --rtcp {udp.1}";
+
+const ACQUIRE_HELP: &str = "\
+Exit status: 0 once the ports were held and are given back, or with --while once they are
+held; 1, 2, 3 and 124 as `portpool --help` lists them.
+
+Examples:
+  portpool acquire -p 8080-8083 -p 53/udp
+  eval \"$(portpool acquire -t 2 --while $$ --format shell)\"";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for text in ["", "10", "-1s", "s", "1 parsec"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_not_told_keep_their_base() {
+        let base = Limits {
+            reservations_max: 7,
+            ..Limits::DEFAULT
+        };
+        let parse = |line: &[&str]| match Cli::try_parse_from(line).map(|cli| cli.command) {
+            Ok(Command::Attach(args)) => args.limits,
+            other => panic!("{other:?}"),
+        };
+        let limits = parse(&["portpool", "attach", "--ports-per-uid", "5"]).over(|| base);
+        assert_eq!(
+            limits.map(|limits| (limits.ports_per_uid_max, limits.reservations_max)),
+            Some((5, 7))
+        );
+        assert_eq!(parse(&["portpool", "attach"]).over(|| base), None);
+    }
+}

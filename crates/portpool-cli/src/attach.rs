@@ -1,0 +1,72 @@
+//! Attaching and detaching the pool of this network namespace.
+
+use anstyle::{AnsiColor, Style};
+use portpool::{Limits, Pool};
+use portpool_kernel::{AttachOptions, Attached, RunDir};
+
+use crate::{
+    args::AttachArgs,
+    exit::Answer,
+    output::{self, printable},
+};
+
+/// The command `attach`.
+pub(crate) fn attach(args: &AttachArgs) -> Answer {
+    let options = AttachOptions {
+        run: RunDir::from_env(),
+        cgroup: args.cgroup.clone(),
+        ranges: (!args.ranges.is_empty()).then(|| args.ranges.iter().copied().collect()),
+        limits: args.limits.over(present_limits),
+        private_mounts: args.private_mounts,
+    };
+    let attached = portpool_kernel::attach(&options)?;
+    for warning in &attached.warnings {
+        anstream::eprintln!("{WARNING}warning:{WARNING:#} {}", printable(warning));
+    }
+    output::print(&text(&attached))?;
+    Ok(0)
+}
+
+/// The command `detach`.
+pub(crate) fn detach(force: bool) -> Answer {
+    let detached = portpool_kernel::detach(&RunDir::from_env(), force)?;
+    let ended = match detached.ended.len() {
+        0 => String::new(),
+        count => format!(", {count} reservations ended"),
+    };
+    let rest = if detached.others_remain {
+        "; other network namespaces keep their pools"
+    } else {
+        ""
+    };
+    output::print(&format!("detached{ended}{rest}\n"))?;
+    Ok(0)
+}
+
+/// Those of the pool that attach goes over, so that setting one limit does not reset the others.
+fn present_limits() -> Limits {
+    let overview = Pool::open().ok().and_then(|pool| pool.overview().ok());
+    overview.map_or(Limits::DEFAULT, |overview| overview.config.limits)
+}
+
+fn text(attached: &Attached) -> String {
+    let verb = if attached.is_new {
+        "attached to"
+    } else {
+        "attached again to"
+    };
+    let mut text = format!(
+        "{verb} {}; blocks of any ports come from {}\n",
+        printable(&attached.cgroup.display().to_string()),
+        attached.pool.ranges
+    );
+    if attached.reaped > 0 {
+        text += &format!(
+            "took away {} pools of network namespaces that are gone\n",
+            attached.reaped
+        );
+    }
+    text
+}
+
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();

@@ -1,0 +1,41 @@
+//! The command `portpool`: words for people around the library and the privileged side.
+#![forbid(unsafe_code)]
+
+mod acquire;
+mod args;
+mod attach;
+mod cgroup;
+mod doctor;
+mod exit;
+mod grammar;
+mod grant;
+mod hold;
+mod look;
+mod output;
+mod owner;
+mod run;
+mod selectors;
+mod signals;
+mod socket_owners;
+mod template;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    exit::code(match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Acquire(args) => acquire::acquire(&args),
+        Command::Hold(args) => hold::hold(&args),
+        Command::Reservations(args) => look::reservations(args.json),
+        Command::Port(args) => look::port(args.spec, args.json),
+        Command::Status(args) => look::status(args.json),
+        Command::Doctor(args) => doctor::doctor(args.json),
+        Command::Attach(args) => attach::attach(&args),
+        Command::Detach(args) => attach::detach(args.force),
+        Command::Completions(args) => grammar::completions(args.shell),
+        Command::Man(args) => grammar::man(args.out.as_deref()),
+    })
+}
