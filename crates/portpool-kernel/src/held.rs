@@ -18,9 +18,11 @@ use crate::{
 
 /// Makes the held ports of the pool at `index` what the kernel lists and nobody counts.
 ///
-/// A kernel socket bound meanwhile sets its own bit; bits not set before the look are not cleared.
+/// A kernel socket bound meanwhile sets its own bit; bits not set before the look are not cleared,
+/// nor those the sweep has just set.
 pub(crate) fn look(programs: &mut Programs, maps: &PoolMaps, index: u32) -> Result<(), Failed> {
     let mut holds = Vec::with_capacity(2 * PortBitmap::WORD_COUNT);
+    let swept = programs.swept_holds()?;
     for transport in Transport::ALL {
         let before = occupancy::held(&maps.occupancy(transport)?);
         let first = Look::now(maps, transport)?;
@@ -34,7 +36,8 @@ pub(crate) fn look(programs: &mut Programs, maps: &PoolMaps, index: u32) -> Resu
         for word in 0..PortBitmap::WORD_COUNT {
             let set = first.uncounted.words()[word] & second.uncounted.words()[word];
             let listed = first.listed.words()[word] | second.listed.words()[word];
-            holds.push((set, before.words()[word] & !listed));
+            let kept = listed | swept[holds.len()];
+            holds.push((set, before.words()[word] & !kept));
         }
     }
     programs.hold(index, &holds)
