@@ -11,6 +11,7 @@ use portpool_core::{
 };
 
 use crate::{
+    diag,
     error::{Failed, Step},
     pool::PoolMaps,
     programs::Programs,
@@ -70,6 +71,11 @@ impl Look {
                 look.note(maps, transport, &socket)?;
             }
         }
+        if transport == Transport::Tcp {
+            for port in diag::silent_tcp_ports()? {
+                look.note_bound(maps, transport, port)?;
+            }
+        }
         Ok(look)
     }
 
@@ -83,11 +89,21 @@ impl Look {
         if socket.state == TIME_WAIT && transport == Transport::Tcp {
             return Ok(());
         }
-        self.listed.set(port);
         // What nobody holds open any more goes by itself.
         if socket.inode == 0 && socket.state != LISTEN && transport == Transport::Tcp {
+            self.listed.set(port);
             return Ok(());
         }
+        self.note_bound(maps, transport, port)
+    }
+
+    fn note_bound(
+        &mut self,
+        maps: &PoolMaps,
+        transport: Transport,
+        port: Port,
+    ) -> Result<(), Failed> {
+        self.listed.set(port);
         let mut bytes = [0; COUNTS_SIZE];
         let key = counts_key(transport, u32::from(port.number()) / 64).to_ne_bytes();
         maps.counts
