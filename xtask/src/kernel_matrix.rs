@@ -26,10 +26,16 @@ use program::{Program, Suite};
 use report::Report;
 
 /// What runs under each kernel unless the command line names something else.
-const SUITES: &[Suite] = &[Suite {
-    package: "xtask",
-    tests: &["guest_smoke"],
-}];
+const SUITES: &[Suite] = &[
+    Suite {
+        package: "xtask",
+        tests: &["guest_smoke"],
+    },
+    Suite {
+        package: "portpool-testkit",
+        tests: &["bystander"],
+    },
+];
 
 /// Command line of `kernel-matrix`.
 #[derive(Args)]

@@ -100,3 +100,12 @@ pub fn attach_filter(socket: &impl AsFd, program: &[libc::sock_filter]) -> io::R
         i64::try_from(size).map_err(io::Error::other)?,
     )
 }
+
+/// The newest part of the kernel's log, as much as fits; how many bytes came.
+pub fn kernel_log(buffer: &mut [u8]) -> usize {
+    const READ_ALL: i32 = 3;
+    let length = i32::try_from(buffer.len()).unwrap_or(i32::MAX);
+    // SAFETY: the kernel writes at most `length` bytes, the size of `buffer`.
+    let size = unsafe { libc::klogctl(READ_ALL, buffer.as_mut_ptr().cast(), length) };
+    usize::try_from(size).expect("read the kernel's log as root")
+}

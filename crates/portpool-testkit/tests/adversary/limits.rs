@@ -193,7 +193,10 @@ fn a_privileged_port_needs_the_privilege() {
         let pool = arena.pool();
         let answer = as_uid(FIRST_UID, || claim_range(&pool, Transport::Tcp, 1000, 1));
         assert_eq!(answer.err(), Some(Refusal::PrivilegedPort));
-        assert_eq!(crate::common::claimable(&pool, Transport::Tcp, 1000), Ok(()));
+        assert_eq!(
+            crate::common::claimable(&pool, Transport::Tcp, 1000),
+            Ok(())
+        );
     });
 }
 
