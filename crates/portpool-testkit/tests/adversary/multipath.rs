@@ -4,7 +4,8 @@ use portpool::{Refusal, Transport};
 use portpool_testkit::{Errno, Size, in_arena, in_bare_arena};
 
 use crate::common::{
-    Kind, V4, V6, bind, claimable, connect, counted, errno, in_use, owner, port_of, wait_until,
+    Kind, V4, V6, bind, claimable, connect, counted, errno, in_use, owner, port_of, tool,
+    wait_until,
 };
 
 #[test]
@@ -105,6 +106,36 @@ fn a_multipath_socket_bound_before_attach_is_counted_until_it_is_closed() {
             drop(socket);
             assert_eq!(claimable(&pool, Transport::Tcp, port), Ok(()), "{port}");
         }
+        assert_eq!(in_use(&pool), 0);
+    });
+}
+
+/// A further path of a connection is bound by the kernel, to a port of its own: the count moved there
+/// from the port that the program had bound.
+#[test]
+fn a_further_path_does_not_take_the_count_from_the_first() {
+    in_arena!(|arena| {
+        let pool = arena.pool();
+        tool("ip mptcp limits set subflow 4 add_addr_accepted 4").expect("limits");
+        tool("ip mptcp endpoint add 127.0.0.2 subflow").expect("endpoint");
+        let listener = Kind::Mptcp.open(V4);
+        bind(&listener, V4, 20_000).expect("bind");
+        listener.listen(4).expect("listen");
+        let client = Kind::Mptcp.open(V4);
+        bind(&client, V4, 20_001).expect("bind the client");
+        connect(&client, V4, 20_000).expect("connect");
+        let (accepted, _) = listener.accept().expect("accept");
+        accepted.send(b"x").expect("send");
+        wait_until("there is a second path", || {
+            let table = std::fs::read_to_string("/proc/self/net/tcp").expect("read");
+            table.contains(": 0200007F:")
+        });
+        for port in [20_000, 20_001] {
+            assert_eq!(counted(&pool, Transport::Tcp, port), 1, "{port}");
+            assert_eq!(claimable(&pool, Transport::Tcp, port), Err(Refusal::InUse));
+        }
+        assert_eq!(in_use(&pool), 2);
+        drop((client, accepted, listener));
         assert_eq!(in_use(&pool), 0);
     });
 }
