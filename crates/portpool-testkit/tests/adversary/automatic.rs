@@ -92,12 +92,16 @@ fn automatic_choice_that_lost_its_sysctl_is_refused_at_bind() {
         let _owner = owner(20_000, 64);
         fs::write(RESERVED_PORTS, "\n").expect("empty the sysctl");
         fs::write(PORT_RANGE, "20000 20063").expect("narrow the range");
-        // Here the sysctl was the guard of connect and sendto. bind(0) has the pool's own besides.
+        // bind(0) is judged by the pool besides.
         for kind in Kind::ALL {
             let socket = kind.open(V4);
             assert_eq!(errno(bind(&socket, V4, 0)), Some(Errno::ACCES), "{kind:?}");
             assert_eq!(port_of(&socket), 0);
         }
+        // Of connect and sendto the sysctl is the only guard: no hook sees what they choose.
+        let sent = Kind::Udp.open(V4);
+        connect(&sent, V4, 9).expect("connect");
+        assert!((20_000..20_064).contains(&port_of(&sent)));
         assert_eq!(in_use(&pool), 0);
         assert_eq!(
             claimable(&pool, Transport::Tcp, 20_064),
