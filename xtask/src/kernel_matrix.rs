@@ -33,7 +33,7 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         package: "portpool-testkit",
-        tests: &["contract"],
+        tests: &["contract", "bystander"],
     },
 ];
 

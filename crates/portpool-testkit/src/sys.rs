@@ -2,6 +2,9 @@
 #![allow(unsafe_code)]
 
 mod map;
+mod ring;
+
+pub use ring::Ring;
 
 use std::{
     io,
@@ -119,6 +122,23 @@ fn set_ids(call: libc::c_long, ids: [u32; 3]) -> io::Result<()> {
     }
 }
 
+/// `bind` to an address of any bytes.
+pub fn bind_raw(socket: &impl AsFd, address: &[u8]) -> io::Result<()> {
+    // SAFETY: bind only reads user memory, and no more than the length it is given.
+    let result = unsafe {
+        libc::bind(
+            socket.as_fd().as_raw_fd(),
+            address.as_ptr().cast(),
+            libc::socklen_t::try_from(address.len()).map_err(io::Error::other)?,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// The kernel's log as far as it is kept.
 pub fn kernel_log() -> io::Result<String> {
     const READ_ALL: i32 = 3;
@@ -176,3 +196,20 @@ impl Drop for EdgeOfMemory {
 }
 
 const PAGE: usize = 4096;
+
+/// `SO_ATTACH_FILTER`.
+pub fn attach_filter(socket: &impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    let size = size_of::<libc::sock_fprog>();
+    let address = (&raw const program).expose_provenance();
+    set_at(
+        socket,
+        libc::SOL_SOCKET,
+        libc::SO_ATTACH_FILTER,
+        address,
+        i64::try_from(size).map_err(io::Error::other)?,
+    )
+}

@@ -6,6 +6,7 @@
 //! bind NAME ADDRESS           listen NAME          connect NAME ADDRESS
 //! sendto NAME ADDRESS         accept NAME AS       close NAME
 //! address NAME                the local address
+//! fd NAME                     its descriptor, for pidfd_getfd
 //! acquire NAME FIRST COUNT TOKEN [tree [PID] or zero]
 //! associate NAME TOKEN        release NAME TOKEN
 //! raw NAME CODE LENGTH         a control code with zeros for its value
@@ -25,7 +26,7 @@ use std::{
     env,
     io::{self, BufRead, Write},
     net::SocketAddr,
-    os::unix::process::CommandExt,
+    os::{fd::AsRawFd, unix::process::CommandExt},
     process::{self, Command},
 };
 
@@ -92,6 +93,7 @@ impl Sockets {
                     .as_socket()
                     .map_or_else(String::new, |a| a.to_string()));
             }
+            ["fd", name] => return Ok(self.of(name)?.as_raw_fd().to_string()),
             ["acquire", name, first, count, token, scope @ ..] => {
                 self.acquire(name, first, count, token, scope)?;
             }
