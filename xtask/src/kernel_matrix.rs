@@ -33,9 +33,16 @@ const SUITES: &[Suite] = &[
     },
     Suite {
         package: "portpool-testkit",
-        tests: &["contract", "bystander"],
+        tests: &["bystander"],
     },
 ];
+
+/// What runs besides, unless it must be quick: emulated, each of its tests verifies the kernel
+/// programs anew, which takes seconds.
+const LONG_SUITES: &[Suite] = &[Suite {
+    package: "portpool-testkit",
+    tests: &["contract"],
+}];
 
 /// Command line of `kernel-matrix`.
 #[derive(Args)]
@@ -55,6 +62,10 @@ pub(crate) struct Options {
     /// Run this static program, with arguments after spaces, instead of the usual ones (repeatable)
     #[arg(long, value_name = "PATH [ARGUMENT]...")]
     program: Vec<String>,
+
+    /// Leave out what takes long, the contract suite
+    #[arg(long)]
+    quick: bool,
 
     /// How long one kernel may take from boot to power-off
     #[arg(long, default_value_t = 1200)]
@@ -133,7 +144,8 @@ fn programs(options: &Options, folder: &Path) -> Result<Vec<Program>> {
         programs.extend(program::static_test_binaries(package, &[test], folder)?);
     }
     if options.program.is_empty() && options.test.is_empty() {
-        for suite in SUITES {
+        let long = if options.quick { &[][..] } else { LONG_SUITES };
+        for suite in SUITES.iter().chain(long) {
             programs.extend(program::static_test_binaries(
                 suite.package,
                 suite.tests,
