@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portpool::Pool;
+use portpool::{Pool, PoolKind};
 use portpool_kernel::{AttachOptions, Attached, RunDir};
 
 const CGROUP_VARIABLE: &str = "PORTPOOL_ARENA";
@@ -56,6 +56,7 @@ impl Arena {
     /// The arena's pool, opened.
     pub fn pool(&self) -> Pool {
         Pool::builder()
+            .kind(PoolKind::Kernel)
             .run_dir(self.run.path())
             .open()
             .expect("open the arena's pool")

@@ -87,7 +87,10 @@
 
 mod choice;
 mod claim;
+mod embedded;
 mod error;
+pub mod handover;
+mod kind;
 mod look;
 mod maps;
 mod pool;
@@ -96,9 +99,11 @@ mod reservation;
 mod socket;
 mod sys;
 
+pub use embedded::Technique;
 pub use error::{
     AcquireError, AssociateError, BindError, Failure, LookError, OpenError, ReleaseError,
 };
+pub use kind::{Choice, PoolKind};
 pub use look::{Overview, PortState, TransportOverview};
 pub use pool::{Builder, Pool};
 pub use portpool_core::{
