@@ -26,10 +26,16 @@ use program::{Program, Suite};
 use report::Report;
 
 /// What runs under each kernel unless the command line names something else.
-const SUITES: &[Suite] = &[Suite {
-    package: "xtask",
-    tests: &["guest_smoke"],
-}];
+const SUITES: &[Suite] = &[
+    Suite {
+        package: "xtask",
+        tests: &["guest_smoke"],
+    },
+    Suite {
+        package: "portpool-testkit",
+        tests: &["contract", "bystander"],
+    },
+];
 
 /// Command line of `kernel-matrix`.
 #[derive(Args)]
@@ -51,7 +57,7 @@ pub(crate) struct Options {
     program: Vec<String>,
 
     /// How long one kernel may take from boot to power-off
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 1200)]
     timeout_seconds: u64,
 
     /// Processors of the guest

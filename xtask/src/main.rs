@@ -3,6 +3,7 @@
 //! This file only lists the chores; each has a module of its own.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bpf;
 mod cargo;
 mod check;
@@ -25,6 +26,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Measure what the kernel pool costs, as ratios; needs root
+    Bench(bench::Options),
     /// Compile the kernel programs into the object that is committed
     Bpf(bpf::Options),
     /// Judge format, lints, documentation and tidiness
@@ -48,6 +51,7 @@ enum Chore {
 fn main() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let outcome = match Cli::parse().chore {
+        Chore::Bench(options) => bench::run(&options).map(done),
         Chore::Bpf(options) => bpf::run(&options).map(done),
         Chore::Check => check::run().map(done),
         Chore::Demo => demo::run().map(done),

@@ -155,6 +155,10 @@ struct tcp_sock {
 	bool is_mptcp;
 } CORE;
 
+struct mptcp_sock {
+	struct sock *first;
+} CORE;
+
 struct mptcp_subflow_context {
 	struct sock *conn;
 } CORE;

@@ -87,9 +87,13 @@ static __always_inline int after_bind(struct bpf_sock *ctx)
 
 			outer = BPF_CORE_READ(subflow, conn);
 		}
-		if (outer && !BPF_CORE_READ_BITFIELD_PROBED(outer, sk_kern_sock))
-			error = count_subflow(pool, port, (u64)outer);
-		else
+		if (outer && !BPF_CORE_READ_BITFIELD_PROBED(outer, sk_kern_sock)) {
+			/* A further path of a connection: automatic choice's port, while the program keeps the one it bound. */
+			if ((u64)BPF_CORE_READ((struct mptcp_sock *)outer, first) != (u64)sk)
+				error = pp_judge(pool->index, PP_TCP, port, 0);
+			else
+				error = count_subflow(pool, port, (u64)outer);
+		} else
 			error = hold_for_kernel(pool, transport, port);
 		return error ? refuse(error) : ALLOW;
 	}

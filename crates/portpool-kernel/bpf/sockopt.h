@@ -36,13 +36,10 @@ static __noinline int prune(struct owner *owner, u32 index)
 	return 0;
 }
 
-/* A free place for one more token, or the number of places if the socket has all it may have. */
-static __noinline u32 free_slot(struct owner *owner, u32 limit)
+static __always_inline u64 used_slots(const struct owner *owner)
 {
 	u64 used = 0;
 
-	if (!owner)
-		return PP_SOCKET_RESERVATIONS;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < PP_SOCKET_RESERVATIONS; i++) {
 		u64 token = owner->tokens[i], negative = 0 - token;
@@ -51,7 +48,16 @@ static __noinline u32 free_slot(struct owner *owner, u32 limit)
 		asm volatile("" : "+r"(negative));
 		used += (token | negative) >> 63;
 	}
-	if (used >= limit)
+	return used;
+}
+
+/* A free place for one more token, or the number of places if the socket has all it may have. */
+static __noinline u32 free_slot(struct owner *owner, u32 limit)
+{
+	if (!owner)
+		return PP_SOCKET_RESERVATIONS;
+	/* With the largest limit, which is the default, a free place says enough. */
+	if (limit < PP_SOCKET_RESERVATIONS && used_slots(owner) >= limit)
 		return PP_SOCKET_RESERVATIONS;
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < PP_SOCKET_RESERVATIONS; i++)
@@ -64,24 +70,24 @@ static __noinline u32 free_slot(struct owner *owner, u32 limit)
 static __noinline int publish(struct grant *grant, struct view *view)
 {
 	struct task_struct *task = current_task();
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct task_struct *leader = task->group_leader;
 	struct pp_record record = {};
-	u32 index = grant->pool->index, level = 0;
+	u32 index = grant->pool->index;
 	void *map = bpf_map_lookup_elem(&reservations, &index);
 	u64 token = grant->request->token;
-	struct pid_namespace *ns = pid_namespace_of(leader, &level);
+	struct pid_namespace *ns = NULL;
 	struct process self;
 	int error;
 
 	if (!map)
 		return E_NOBUFS;
-	identify(task, &self);
+	identify_current(&self);
 	record.id = view->id;
 	record.token = token;
 	record.owner_socket = grant->owner->id;
 	record.owner_pid = self.pid;
 	record.owner_start = self.start;
-	record.owner_pid_seen = pid_seen_from(leader, level, ns);
+	record.owner_pid_seen = pid_seen_by_itself(leader, &ns);
 	record.pid_ns = BPF_CORE_READ(ns, ns.inum);
 	record.root_pid = grant->root.pid;
 	record.root_start = grant->root.start;
@@ -123,7 +129,7 @@ static __noinline int examine(struct grant *grant)
 	if (!(request->flags & PP_SCOPE_TREE))
 		return 0;
 	if (!request->root_pid)
-		identify(current_task(), &grant->root);
+		identify_current(&grant->root);
 	else if (!find_ancestor(request->root_pid, request->root_start, &grant->root))
 		return E_SRCH;
 	return 0;
@@ -195,7 +201,7 @@ static __noinline int acquire(struct grant *grant)
 	if (!grant->owner->id)
 		grant->owner->id = next_id();
 	view.id = next_id();
-	view.uid = BPF_CORE_READ(current_task(), cred, euid.val);
+	view.uid = current_task()->cred->euid.val;
 	view.first = grant->request->first;
 	view.count = grant->request->count;
 	view.flags = grant->request->flags;
@@ -215,11 +221,13 @@ static __noinline int acquire(struct grant *grant)
 /* Spec 1.3 rules 20 and 23 to 25: any socket of the transport, in the owner process. */
 static __noinline int release(u32 index, u32 transport, u64 token)
 {
+	struct pp_record *record;
 	struct view view;
 
-	if (!find_record(index, token, &view) || view.transport != transport || !is_owner(&view))
+	record = find_record(index, token, &view);
+	if (!record || view.transport != transport || !is_owner(&view))
 		return E_INVAL;
-	return pp_end_record(index, token, view.id) ? 0 : E_INVAL;
+	return end_found(index, token, record, &view) ? 0 : E_INVAL;
 }
 
 /* Spec 1.3 rules 15 to 19 and 25. */

@@ -27,6 +27,20 @@ static __always_inline bool in_reach(const struct pp_pool *pool, struct sock *sk
 	return false;
 }
 
+/* No memory to count the socket in: hold its port until the next attach finds the socket gone. */
+static __always_inline void hold_swept(struct pp_pool *pool, struct pp_occupancy *occupancy, u32 transport, u32 port)
+{
+	u32 word = (port >> 6) & (PP_PORT_WORDS - 1), zero = 0, key = transport * PP_PORT_WORDS + word;
+	u32 *target = bpf_map_lookup_elem(&hold_target, &zero);
+	struct hold *hold = bpf_map_lookup_elem(&holds, &key);
+	u64 bit = 1ull << (port & 63);
+
+	__sync_fetch_and_or(&occupancy->held[word], bit);
+	/* The attacher must know: it sees no socket that is bound and does not listen. */
+	if (target && hold && *target == pool->index)
+		__sync_fetch_and_or(&hold->set, bit);
+}
+
 SEC("iter/task_file")
 int pp_sweep(struct bpf_iter__task_file *ctx)
 {
@@ -79,14 +93,16 @@ int pp_sweep(struct bpf_iter__task_file *ctx)
 			bpf_map_delete_elem(&multipath, &self);
 		if (!raise_in_use(occupancy, pool->index, transport, port))
 			return 0;
-		if (bpf_map_update_elem(&multipath, &self, &counted, BPF_NOEXIST))
+		if (bpf_map_update_elem(&multipath, &self, &counted, BPF_NOEXIST)) {
 			lower_in_use(occupancy, pool->index, transport, port);
+			if (!bpf_map_lookup_elem(&multipath, &self))
+				hold_swept(pool, occupancy, transport, port);
+		}
 		return 0;
 	}
 	mark = bpf_sk_storage_get(&marks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!mark) {
-		/* No memory for a mark: hold the port until somebody looks again. */
-		__sync_fetch_and_or(&occupancy->held[(port >> 6) & (PP_PORT_WORDS - 1)], 1ull << (port & 63));
+		hold_swept(pool, occupancy, transport, port);
 		return 0;
 	}
 	if (COUNTED_POOL(mark->counted) == pool->id)

@@ -11,9 +11,22 @@ struct process {
 	u32 pid;
 };
 
+/*
+ * The caller, as a pointer the verifier knows the type of: what it points to is read by plain loads,
+ * which a claim notices beside some twenty calls of a helper. Of a task kept in memory, as
+ * walks do, the type is lost: those read with BPF_CORE_READ.
+ */
 static __always_inline struct task_struct *current_task(void)
 {
-	return (struct task_struct *)bpf_get_current_task();
+	return bpf_get_current_task_btf();
+}
+
+static __always_inline void identify_current(struct process *process)
+{
+	struct task_struct *task = current_task();
+
+	process->pid = task->tgid;
+	process->start = task->group_leader->start_boottime;
 }
 
 static __always_inline void identify(struct task_struct *task, struct process *process)
@@ -28,7 +41,7 @@ static __always_inline bool is_owner(const struct view *view)
 {
 	struct process self;
 
-	identify(current_task(), &self);
+	identify_current(&self);
 	return view->owner_pid == self.pid && view->owner_start == self.start;
 }
 
@@ -48,10 +61,10 @@ static __always_inline u64 effective_capabilities(const struct cred *cred)
 __noinline int pp_capable(u64 namespace, u32 capability)
 {
 	struct net *net = (struct net *)namespace;
-	const struct cred *cred = BPF_CORE_READ(current_task(), cred);
-	struct user_namespace *own = BPF_CORE_READ(cred, user_ns);
+	const struct cred *cred = current_task()->cred;
+	struct user_namespace *own = cred->user_ns;
 	struct user_namespace *target = BPF_CORE_READ(net, user_ns);
-	int own_level = BPF_CORE_READ(own, level);
+	int own_level = own->level;
 
 	/* User namespaces nest at most 32 deep. */
 #pragma clang loop unroll(disable)
@@ -98,6 +111,24 @@ static __always_inline struct pid_namespace *pid_namespace_of(struct task_struct
 	at = (const char *)pid + bpf_core_field_offset(struct pid, numbers) + *level * bpf_core_type_size(struct upid);
 	bpf_core_read(&ns, sizeof(ns), &((const struct upid *)at)->ns);
 	return ns;
+}
+
+/* A process as its own pid namespace numbers it, and that namespace. 0 if it is too deep. */
+static __always_inline u32 pid_seen_by_itself(struct task_struct *leader, struct pid_namespace **ns)
+{
+	/* Without its type, since Linux 6.1 lets nobody add a variable to a typed pointer. */
+	const char *pid = (const char *)BPF_CORE_READ(leader, thread_pid);
+	u32 level = leader->thread_pid->level;
+	struct upid upid = {};
+	const char *at;
+
+	if (level > 32)
+		return 0;
+	at = pid + bpf_core_field_offset(struct pid, numbers) + level * bpf_core_type_size(struct upid);
+	bpf_core_read(&upid.ns, sizeof(upid.ns), &((const struct upid *)at)->ns);
+	bpf_core_read(&upid.nr, sizeof(upid.nr), &((const struct upid *)at)->nr);
+	*ns = upid.ns;
+	return upid.nr;
 }
 
 /* Clock ticks of /proc/PID/stat: always a hundredth of a second. */

@@ -138,6 +138,7 @@ fn steps(
     pools.put(namespace.cookie, &pool)?;
     programs.link(cgroup)?;
     // Twice: an automatic choice that began before the sysctl was written may end during the first.
+    programs.expect_holds(pool.index)?;
     programs.sweep()?;
     programs.sweep()?;
     held::look(&mut programs, &maps, pool.index)?;

@@ -11,6 +11,7 @@ use portpool_core::{
 };
 
 use crate::{
+    diag,
     error::{Failed, Step},
     pool::PoolMaps,
     programs::Programs,
@@ -18,9 +19,11 @@ use crate::{
 
 /// Makes the held ports of the pool at `index` what the kernel lists and nobody counts.
 ///
-/// A kernel socket bound meanwhile sets its own bit; bits not set before the look are not cleared.
+/// A kernel socket bound meanwhile sets its own bit; bits not set before the look are not cleared,
+/// nor those the sweep has just set.
 pub(crate) fn look(programs: &mut Programs, maps: &PoolMaps, index: u32) -> Result<(), Failed> {
     let mut holds = Vec::with_capacity(2 * PortBitmap::WORD_COUNT);
+    let swept = programs.swept_holds()?;
     for transport in Transport::ALL {
         let before = occupancy::held(&maps.occupancy(transport)?);
         let first = Look::now(maps, transport)?;
@@ -34,7 +37,8 @@ pub(crate) fn look(programs: &mut Programs, maps: &PoolMaps, index: u32) -> Resu
         for word in 0..PortBitmap::WORD_COUNT {
             let set = first.uncounted.words()[word] & second.uncounted.words()[word];
             let listed = first.listed.words()[word] | second.listed.words()[word];
-            holds.push((set, before.words()[word] & !listed));
+            let kept = listed | swept[holds.len()];
+            holds.push((set, before.words()[word] & !kept));
         }
     }
     programs.hold(index, &holds)
@@ -67,6 +71,11 @@ impl Look {
                 look.note(maps, transport, &socket)?;
             }
         }
+        if transport == Transport::Tcp {
+            for port in diag::silent_tcp_ports()? {
+                look.note_bound(maps, transport, port)?;
+            }
+        }
         Ok(look)
     }
 
@@ -80,11 +89,21 @@ impl Look {
         if socket.state == TIME_WAIT && transport == Transport::Tcp {
             return Ok(());
         }
-        self.listed.set(port);
         // What nobody holds open any more goes by itself.
         if socket.inode == 0 && socket.state != LISTEN && transport == Transport::Tcp {
+            self.listed.set(port);
             return Ok(());
         }
+        self.note_bound(maps, transport, port)
+    }
+
+    fn note_bound(
+        &mut self,
+        maps: &PoolMaps,
+        transport: Transport,
+        port: Port,
+    ) -> Result<(), Failed> {
+        self.listed.set(port);
         let mut bytes = [0; COUNTS_SIZE];
         let key = counts_key(transport, u32::from(port.number()) / 64).to_ne_bytes();
         maps.counts

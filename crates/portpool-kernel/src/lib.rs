@@ -8,6 +8,7 @@
 mod attach;
 mod cgroup;
 mod detach;
+mod diag;
 mod doctor;
 mod error;
 mod files;

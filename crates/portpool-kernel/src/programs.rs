@@ -10,6 +10,8 @@ use aya::{
     programs::{CgroupSock, CgroupSockAddr, CgroupSockopt, Iter, ProgramFd},
 };
 
+use portpool_core::PortBitmap;
+
 use crate::{
     cgroup::Cgroup,
     error::{Error, Failed, Step},
@@ -114,6 +116,27 @@ impl Programs {
         Ok(link.pin(&path).step(what)?)
     }
 
+    /// Makes the next sweeps tell which ports of the pool at `index` they held: see
+    /// [`swept_holds`](Programs::swept_holds).
+    pub(crate) fn expect_holds(&self, index: u32) -> Result<(), Failed> {
+        self.write_holds(index, &[(0, 0); 2 * PortBitmap::WORD_COUNT])
+    }
+
+    /// Ports with a socket that the sweep found no memory to count, a mask for each of TCP's words,
+    /// then UDP's.
+    pub(crate) fn swept_holds(&self) -> Result<Vec<u64>, Failed> {
+        let what = || "read the ports held by the sweep".to_owned();
+        let map = Object::open(&self.run.map("holds")).step(what)?;
+        let mut masks = Vec::with_capacity(2 * PortBitmap::WORD_COUNT);
+        for key in 0..2 * PortBitmap::WORD_COUNT as u32 {
+            let (mut value, mut set) = ([0; 16], [0; 8]);
+            map.lookup(&key.to_ne_bytes(), &mut value).step(what)?;
+            set.copy_from_slice(&value[..8]);
+            masks.push(u64::from_ne_bytes(set));
+        }
+        Ok(masks)
+    }
+
     /// Counts the sockets of all processes that were bound before: see `bpf/sweep.h`.
     pub(crate) fn sweep(&mut self) -> Result<(), Failed> {
         self.iterate("pp_sweep", "task_file")
@@ -123,6 +146,12 @@ impl Programs {
     /// Sets and clears bits of held ports of the pool at `index`: a pair of masks for each of
     /// TCP's words, then UDP's.
     pub(crate) fn hold(&mut self, index: u32, holds: &[(u64, u64)]) -> Result<(), Failed> {
+        self.write_holds(index, holds)?;
+        self.iterate("pp_hold", "task")
+            .step(|| "note the ports held by the kernel".to_owned())
+    }
+
+    fn write_holds(&self, index: u32, holds: &[(u64, u64)]) -> Result<(), Failed> {
         let what = || "note the ports held by the kernel".to_owned();
         let target = Object::open(&self.run.map("hold_target")).step(what)?;
         target
@@ -135,7 +164,7 @@ impl Programs {
             value[8..].copy_from_slice(&clear.to_ne_bytes());
             map.update(&key.to_ne_bytes(), &value).step(what)?;
         }
-        self.iterate("pp_hold", "task").step(what)
+        Ok(())
     }
 
     /// Runs an iterator from end to end.

@@ -5,10 +5,12 @@
 //! left in the cgroup and removes it.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    process::{Command, ExitCode, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -16,6 +18,7 @@ use std::{
 
 use portpool::{Pool, PoolKind};
 use portpool_kernel::{AttachOptions, Attached, RunDir};
+use tempfile::TempDir;
 
 const CGROUP_VARIABLE: &str = "PORTPOOL_ARENA";
 
@@ -87,58 +90,47 @@ pub fn unattached(test: &str, body: impl FnOnce(&Arena)) {
     }
 }
 
-fn inside(cgroup: PathBuf, body: impl FnOnce(&Arena)) {
+/// Runs the whole of a program in an arena with no pool: the program is started again with its own
+/// arguments. Its output goes where the program's goes, and so does the code it ends with.
+pub fn program(body: impl FnOnce(&Arena) -> ExitCode) -> ExitCode {
+    if let Some(cgroup) = env::var_os(CGROUP_VARIABLE) {
+        return inside(PathBuf::from(cgroup), body);
+    }
+    let staging = Staging::prepare();
+    let mut command = staging.command(env::args_os().skip(1));
+    let mut child = portpool::process::spawn_tethered(&mut command).expect("start the arena");
+    let status = child.wait().expect("wait for the arena");
+    match status.code().map(u8::try_from) {
+        Some(Ok(code)) => ExitCode::from(code),
+        _ => panic!("the program in the arena failed: {}", describe(status)),
+    }
+}
+
+fn inside<T>(cgroup: PathBuf, body: impl FnOnce(&Arena) -> T) -> T {
     bring_loopback_up();
     let arena = Arena {
         cgroup,
         run: RunDir::from_env(),
     };
-    body(&arena);
+    let answer = body(&arena);
     arena.detach();
+    answer
 }
 
 fn outside(test: &str) {
-    assert!(
-        rustix::process::geteuid().is_root(),
-        "tests of the kernel pool need root: run them with sudo"
-    );
-    let cgroup = TestCgroup::create();
-    // Made outside, so that nothing in the arena can leave it behind.
-    let run = tempfile::Builder::new()
-        .prefix("portpool-")
-        .tempdir()
-        .expect("temporary directory");
-    // Everybody may look at a pool, so the way to its pins is open too.
-    fs::set_permissions(
-        run.path(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .expect("open the run directory");
-    let program = env::current_exe().expect("own path");
-    let mut command = Command::new("sh");
-    // The cgroup is entered before any socket is made: hooks follow the cgroup of creation.
-    command
-        .args([
-            "-c",
-            "echo $$ > \"$0/cgroup.procs\" && exec unshare -m -n \"$@\"",
-        ])
-        .arg(&cgroup.path)
-        .arg(program)
-        .args([
-            test,
-            "--exact",
-            "--nocapture",
-            "--include-ignored",
-            "--test-threads=1",
-        ])
-        .env(CGROUP_VARIABLE, &cgroup.path)
-        .env("PORTPOOL_RUN_DIR", run.path().join("run"))
-        .env_remove("PORTPOOL_STATE_DIR");
+    let staging = Staging::prepare();
+    let mut command = staging.command([
+        test,
+        "--exact",
+        "--nocapture",
+        "--include-ignored",
+        "--test-threads=1",
+    ]);
     // Kept from the output of this test: it would count the test twice.
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = portpool::process::spawn_tethered(&mut command).expect("start the arena");
     let output = child.wait_with_output().expect("wait for the arena");
-    drop(cgroup);
+    drop(staging);
     if !output.status.success() {
         println!("{}", String::from_utf8_lossy(&output.stdout));
         println!("{}", String::from_utf8_lossy(&output.stderr));
@@ -167,6 +159,53 @@ fn bring_loopback_up() {
         status.is_ok_and(|status| status.success()),
         "ip link set lo up failed"
     );
+}
+
+/// What an arena needs from outside; goes with this value.
+struct Staging {
+    cgroup: TestCgroup,
+    // Made outside, so that nothing in the arena can leave it behind.
+    run: TempDir,
+}
+
+impl Staging {
+    fn prepare() -> Staging {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "the kernel pool needs root: run this with sudo"
+        );
+        let cgroup = TestCgroup::create();
+        let run = tempfile::Builder::new()
+            .prefix("portpool-")
+            .tempdir()
+            .expect("temporary directory");
+        // Everybody may look at a pool, so the way to its pins is open too.
+        fs::set_permissions(
+            run.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .expect("open the run directory");
+        Staging { cgroup, run }
+    }
+
+    /// This program, started in the arena.
+    fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let program = env::current_exe().expect("own path");
+        let mut command = Command::new("sh");
+        // The cgroup is entered before any socket is made: hooks follow the cgroup of creation.
+        command
+            .args([
+                "-c",
+                "echo $$ > \"$0/cgroup.procs\" && exec unshare -m -n \"$@\"",
+            ])
+            .arg(&self.cgroup.path)
+            .arg(program)
+            .args(arguments)
+            .env(CGROUP_VARIABLE, &self.cgroup.path)
+            .env("PORTPOOL_RUN_DIR", self.run.path().join("run"))
+            .env_remove("PORTPOOL_STATE_DIR");
+        command
+    }
 }
 
 /// A cgroup that is emptied and removed with this value.

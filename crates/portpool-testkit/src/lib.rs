@@ -12,7 +12,7 @@ mod size;
 pub mod sys;
 
 pub use actor::{Actor, Errno};
-pub use arena::{Arena, isolated, unattached};
+pub use arena::{Arena, isolated, program, unattached};
 pub use size::Size;
 
 /// Runs the body of the test function it stands in by [`isolated`].

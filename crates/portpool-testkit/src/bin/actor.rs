@@ -6,20 +6,36 @@
 //! bind NAME ADDRESS           listen NAME          connect NAME ADDRESS
 //! sendto NAME ADDRESS         accept NAME AS       close NAME
 //! address NAME                the local address
-//! acquire NAME FIRST COUNT TOKEN [tree [PID]]
+//! fd NAME                     its descriptor, for pidfd_getfd
+//! acquire NAME FIRST COUNT TOKEN [tree [PID] or zero]
 //! associate NAME TOKEN        release NAME TOKEN
+//! raw NAME CODE LENGTH         a control code with zeros for its value
+//! inherit NAME NUMBER          the socket a parent left open under a number
+//! pid                          its process id
+//! euid UID                     another effective uid from here on
+//! exec                         runs itself anew; its sockets and children are gone
+//! child NAME [UID]             starts an actor as a child of this one
+//! child-by NAME PROGRAM ...    likewise, by a command that ends in running it
+//! in NAME ORDER ...            has the child obey an order
+//! end NAME                     kill -9 of the child
 //! ```
 #![forbid(unsafe_code)]
 
 use std::{
     collections::BTreeMap,
+    env,
     io::{self, BufRead, Write},
     net::SocketAddr,
+    os::{fd::AsRawFd, unix::process::CommandExt},
+    process::{self, Command},
 };
 
 use portpool::{PortRange, Token};
 use portpool_core::abi::{self, Acquire, ControlCode, Scope};
-use portpool_testkit::sys::set_raw;
+use portpool_testkit::{
+    Actor,
+    sys::{inherited, set_effective_uid, set_raw},
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 fn main() -> io::Result<()> {
@@ -27,8 +43,9 @@ fn main() -> io::Result<()> {
     for line in io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
+        let answer = sockets.obey(&words);
         let mut out = io::stdout().lock();
-        match sockets.obey(&words) {
+        match answer {
             Ok(value) => writeln!(out, "ok {value}")?,
             Err(error) => match error.raw_os_error() {
                 Some(number) => writeln!(out, "err {number}")?,
@@ -36,12 +53,15 @@ fn main() -> io::Result<()> {
             },
         }
         out.flush()?;
+        if words == ["exec"] {
+            return Err(Command::new(env::current_exe()?).exec());
+        }
     }
     Ok(())
 }
 
 #[derive(Default)]
-struct Sockets(BTreeMap<String, Socket>);
+struct Sockets(BTreeMap<String, Socket>, BTreeMap<String, Actor>);
 
 impl Sockets {
     fn obey(&mut self, words: &[&str]) -> io::Result<String> {
@@ -73,14 +93,48 @@ impl Sockets {
                     .as_socket()
                     .map_or_else(String::new, |a| a.to_string()));
             }
+            ["fd", name] => return Ok(self.of(name)?.as_raw_fd().to_string()),
             ["acquire", name, first, count, token, scope @ ..] => {
                 self.acquire(name, first, count, token, scope)?;
             }
+            ["raw", name, code, length] => {
+                let value = vec![0; parse(length)?];
+                let claimed = value.len() as i64;
+                set_raw(self.of(name)?, abi::LEVEL, parse(code)?, &value, claimed)?;
+            }
+            ["inherit", name, number] => {
+                let socket = Socket::from(inherited(parse(number)?)?);
+                self.0.insert((*name).to_owned(), socket);
+            }
+            ["pid"] => return Ok(process::id().to_string()),
+            ["euid", uid] => set_effective_uid(parse(uid)?)?,
+            // Done by the caller, once this is answered.
+            ["exec"] => {}
+            ["child", name] => self.start(name, &mut Command::new(env::current_exe()?)),
+            ["child", name, uid] => {
+                let mut command = Command::new(env::current_exe()?);
+                self.start(name, command.uid(parse(uid)?).gid(parse(uid)?));
+            }
+            ["child-by", name, program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                self.start(name, command.args(arguments).arg(env::current_exe()?));
+            }
+            ["in", name, order @ ..] => {
+                let child = self.1.get_mut(*name);
+                let child = child.ok_or_else(|| io::Error::other("no such child"))?;
+                let answer = child.ask(&order.join(" "));
+                return answer.map_err(|error| io::Error::from_raw_os_error(error.0));
+            }
+            ["end", name] => drop(self.1.remove(*name)),
             ["associate", name, token] => self.control(name, ControlCode::Associate, token)?,
             ["release", name, token] => self.control(name, ControlCode::Release, token)?,
             _ => return Err(io::Error::other("unknown")),
         }
         Ok(String::new())
+    }
+
+    fn start(&mut self, name: &str, command: &mut Command) {
+        self.1.insert(name.to_owned(), Actor::spawn(command));
     }
 
     fn of(&self, name: &str) -> io::Result<&Socket> {

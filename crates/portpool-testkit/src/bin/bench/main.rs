@@ -1,0 +1,82 @@
+//! What portpool costs, as ratios taken in one run; `cargo xtask bench` builds and starts it.
+//!
+//! Everything is measured in one process on one processor, which moves itself between a cgroup with
+//! the pool attached and one without: a socket is guarded if it was created inside. What is compared
+//! alternates in short rounds, so that what else the machine does meets both sides alike.
+//!
+//! - `meter`: rounds, medians, ratios.
+//! - `stage`: the pool, the two cgroups, the sockets.
+//! - `kernel`, `bystander`, `memory`: what is measured.
+//! - `report`: the table and the file.
+#![forbid(unsafe_code)]
+
+mod bystander;
+mod kernel;
+mod memory;
+mod meter;
+mod report;
+mod stage;
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use portpool_testkit::{Arena, program};
+
+use report::Report;
+use stage::Stage;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(env::args().skip(1)) {
+        Ok(options) => options,
+        Err(message) => {
+            eprintln!("error: {message}; usage: portpool-bench [--check] [--report PATH]");
+            return ExitCode::from(2);
+        }
+    };
+    program(|arena| run(arena, &options))
+}
+
+fn run(arena: &Arena, options: &Options) -> ExitCode {
+    let stage = Stage::set(arena);
+    let mut report = Report::default();
+    kernel::measure(&stage, &mut report);
+    bystander::measure(&stage, &mut report);
+    memory::measure(&stage, &mut report);
+    stage.leave();
+    print!("{}", report.table());
+    if let Some(path) = &options.report
+        && let Err(error) = report.write(path)
+    {
+        eprintln!("error: write {}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
+    if options.check && report.is_missed() {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+struct Options {
+    /// End with an error if a limit is missed.
+    check: bool,
+    report: Option<PathBuf>,
+}
+
+impl Options {
+    fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
+        let mut options = Options {
+            check: false,
+            report: None,
+        };
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--check" => options.check = true,
+                "--report" => {
+                    let path = words.next().ok_or("--report needs a path")?;
+                    options.report = Some(path.into());
+                }
+                _ => return Err(format!("unknown argument {word:?}")),
+            }
+        }
+        Ok(options)
+    }
+}
