@@ -6,7 +6,7 @@
 
 use std::{
     env, io,
-    net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
     process,
     sync::atomic::{AtomicBool, Ordering},
@@ -105,12 +105,11 @@ impl Reservation {
     /// reservation ends; the sockets keep the ports.
     ///
     /// In the embedded pool these are the holds themselves, so no port is let go of at any moment.
-    /// For that, no socket of a TCP block may have been bound on a loopback address before: see the
-    /// errors.
+    /// Only a TCP hold that made way for a loopback socket before cannot listen itself, without
+    /// `CAP_NET_RAW`: a new socket takes its place in a [`Window`](crate::Technique::Window).
     ///
     /// # Errors
-    /// [`BindError`]; the reservation has ended then. In the embedded pool a TCP hold that made way
-    /// for a loopback socket cannot listen without `CAP_NET_RAW` (`EPERM`).
+    /// [`BindError`]; the reservation has ended then. A strict pool refuses the window.
     pub fn into_listeners(self) -> Result<Vec<PortSocket>, BindError> {
         self.into_sockets(SocketState::Listening)
     }
@@ -122,7 +121,10 @@ impl Reservation {
     pub fn into_sockets(self, state: SocketState) -> Result<Vec<PortSocket>, BindError> {
         let mut sockets = Vec::new();
         match self.guard() {
-            Guard::Embedded { held, .. } => {
+            Guard::Embedded { held, is_strict } => {
+                if *is_strict && let Some(address) = held.iter().find_map(|it| tied_port(it)) {
+                    return Err(BindError::Window { address });
+                }
                 for held in held {
                     sockets.extend(take_holds(held)?);
                 }
@@ -130,8 +132,7 @@ impl Reservation {
             Guard::Kernel(_) => {
                 for block in self.blocks() {
                     for port in self.ports() {
-                        let address = (Ipv6Addr::UNSPECIFIED, port.number()).into();
-                        let socket = self.bound_socket(block.transport, address)?;
+                        let socket = self.socket_for_all(block.transport, port)?;
                         sockets.push((block.transport, port, socket));
                     }
                 }
@@ -150,6 +151,20 @@ impl Reservation {
             })
         });
         sockets.collect()
+    }
+}
+
+impl Reservation {
+    fn socket_for_all(&self, transport: Transport, port: Port) -> Result<Socket, BindError> {
+        let bound = self.bound_socket(transport, (Ipv6Addr::UNSPECIFIED, port.number()).into());
+        match bound {
+            Err(BindError::Failure { failure, .. })
+                if failure.cause.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+            {
+                self.bound_socket(transport, (Ipv4Addr::UNSPECIFIED, port.number()).into())
+            }
+            answer => answer,
+        }
     }
 }
 
@@ -214,6 +229,14 @@ fn announced() -> io::Result<Option<RawFd>> {
     let number = count.parse().ok();
     let number = number.filter(|count| (0..=SOCKET_COUNT_MAX).contains(count));
     number.map(Some).ok_or_else(|| wrong("LISTEN_FDS", &count))
+}
+
+/// The first port whose hold cannot be handed over.
+fn tied_port(held: &Held) -> Option<SocketAddr> {
+    let slots = held.slots();
+    let mut holds = slots.iter().map(|slot| &slot.hold);
+    let tied = holds.find(|hold| !hold.may_be_handed_over(held.block.transport))?;
+    Some((Ipv6Addr::UNSPECIFIED, tied.port().number()).into())
 }
 
 /// The holds of a block as ordinary sockets.

@@ -1,4 +1,4 @@
-//! Reserve ports on Linux, enforced in the kernel.
+//! Reserve ports on Linux, enforced in the kernel, or held by this process where that is not set up.
 //!
 //! A program says "these 20 ports are mine", and from that moment no other process can take them:
 //! not by binding one, not by binding port 0, not as the port of an outgoing connection, not with
@@ -23,6 +23,16 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Two pools
+//!
+//! Where no pool is attached [`Pool::open`] opens the *embedded* one: this process keeps a bound,
+//! silent socket on every port it reserves. It needs no privilege and no set-up, and the same calls
+//! work; [`Pool::choice`] says which pool it is and why. A stranger sees `EADDRINUSE` instead of
+//! `EACCES`, a bind goes through the library ([`Reservation::bind`]) since a plain one meets the own
+//! hold, and [`Technique`] says for which sockets the port is open for a moment when they bind.
+//! `docs/embedded-pool.md` lists every difference. What follows below about cgroups, limits, maps and
+//! errno is the kernel pool's. To have that one or an error, ask for [`PoolKind::Kernel`].
 //!
 //! # The words
 //!

@@ -460,4 +460,44 @@ mod tests {
             Some(libc::ENOENT | libc::EPERM | libc::ENOSYS)
         ));
     }
+
+    #[test]
+    fn a_fork_may_neither_consume_nor_release() {
+        use crate::{
+            Pool, PoolKind, PortCount, Refusal, Request, Transports, Want, Wildcard,
+            error::{AssociateError, BindError},
+        };
+
+        let pool = Pool::builder().kind(PoolKind::Embedded).open();
+        let request = Request {
+            transports: Transports::Tcp,
+            want: Want::Wildcard(Wildcard::new(PortCount::ONE)),
+        };
+        let ports = pool.expect("open").acquire(&request).expect("acquire");
+        let ip = [127, 0, 0, 1].into();
+        // SAFETY: the child uses what other threads of this program do not: sockets and its own
+        // copy of the list of reservations; the allocator is made ready for forks by the C library.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let bound = ports.tcp_listener(ip).map(drop);
+            let foreign = AssociateError::Refused {
+                token: ports.blocks()[0].token,
+                refusal: Refusal::ForeignToken,
+            };
+            let foreign = BindError::Associate(foreign).to_string();
+            let is_refused = bound.is_err_and(|error| error.to_string() == foreign);
+            let released = ports.release().map_err(|error| error.refusal());
+            let is_good = is_refused && released == Err(Some(Refusal::ForeignToken));
+            // SAFETY: ends the child at once, with nothing of the parent's run again.
+            unsafe { libc::_exit(i32::from(!is_good)) };
+        }
+        let mut status = 0;
+        // SAFETY: writes an int to the pointer, which is live.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(status, 0);
+        drop(ports.tcp_listener(ip).expect("the parent may"));
+        let listed = Pool::builder().kind(PoolKind::Embedded).open();
+        let listed = listed.expect("open").reservations().expect("look");
+        assert!(listed.iter().any(|it| it.token == ports.blocks()[0].token));
+    }
 }

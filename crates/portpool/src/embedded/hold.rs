@@ -6,7 +6,7 @@ use portpool_core::{Port, Transport};
 use rustix::net::RecvFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::passage::untie;
+use super::passage::{bind_in_window, is_tied_for_good, untie};
 use crate::{error::Failure, maps::unprivileged_start};
 
 /// A socket bound to `[::]` and a port, without a reuse flag, that never listens.
@@ -55,14 +55,33 @@ impl Hold {
         &self.socket
     }
 
-    /// The socket itself, as an ordinary one that may be consumed: nothing is let go of.
+    /// An ordinary socket with the port, for all addresses: the hold itself, so that nothing is let
+    /// go of, or if that is tied to an interface for good, a new one that takes its place in a window.
     pub(crate) fn into_socket(self, transport: Transport) -> io::Result<Socket> {
+        if !self.may_be_handed_over(transport) {
+            return self.replaced(transport);
+        }
         untie(&self.socket, transport)?;
         if transport == Transport::Udp {
             discard_queue(&self.socket);
             self.socket.set_recv_buffer_size(usual_buffer_size())?;
         }
         Ok(self.socket)
+    }
+
+    /// Whether the hold itself can become an ordinary socket.
+    pub(crate) fn may_be_handed_over(&self, transport: Transport) -> bool {
+        transport == Transport::Udp || !is_tied_for_good(&self.socket)
+    }
+
+    fn replaced(self, transport: Transport) -> io::Result<Socket> {
+        let (socket, ip) = dual_stack(transport).map_err(|miss| match miss {
+            Miss::Failed(failure) => failure.cause,
+            _ => io::Error::from_raw_os_error(libc::EMFILE),
+        })?;
+        let address = (ip, self.port.number()).into();
+        bind_in_window(&self.socket, &socket, address)?;
+        Ok(socket)
     }
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn bind(
             hold.set_reuse_port(false)?;
             bound
         }
-        Technique::Window => in_window(hold, socket, || socket.bind(&address.into())),
+        Technique::Window => bind_in_window(hold, socket, address),
         Technique::Device | Technique::Kernel => {
             tie(hold, HOLD_DEVICE)?;
             let bound = bind_tied(socket, transport, address);
@@ -88,6 +88,15 @@ pub(crate) fn bind(
             bound
         }
     }
+}
+
+/// Binds `socket` to the port of `hold` whatever that takes.
+pub(crate) fn bind_in_window(
+    hold: &Socket,
+    socket: &Socket,
+    address: SocketAddr,
+) -> io::Result<()> {
+    in_window(hold, socket, || socket.bind(&address.into()))
 }
 
 /// Listens on `socket`, which is bound to the port of `hold`: the kernel looks for collisions again.
@@ -115,6 +124,11 @@ pub(crate) fn listens_in_window(socket: &Socket) -> bool {
 /// Unties a socket from `lo` if that is allowed; it does no harm there if not.
 pub(crate) fn untie_if_allowed(socket: &Socket) {
     restore(socket);
+}
+
+/// Whether a TCP socket is tied to an interface and this process may not change that.
+pub(crate) fn is_tied_for_good(socket: &Socket) -> bool {
+    device(socket).is_some() && !may_untie()
 }
 
 /// Makes a hold an ordinary socket again, or says that it cannot be one.

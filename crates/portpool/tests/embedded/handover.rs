@@ -43,6 +43,27 @@ fn listeners_keep_every_port_and_serve() {
 }
 
 #[test]
+fn ports_consumed_on_loopback_can_be_handed_over_still() {
+    let ports = acquire(Transports::Tcp, 2);
+    let range = ports.range();
+    drop(
+        ports
+            .tcp_listener(Ipv4Addr::LOCALHOST.into())
+            .expect("listen"),
+    );
+    let sockets = ports.into_listeners().expect("listeners");
+    for port in range.ports() {
+        assert_eq!(intrusions(Transport::Tcp, port), Vec::<String>::new());
+    }
+    for socket in sockets {
+        let address = (Ipv4Addr::LOCALHOST, socket.port().number());
+        let listener = socket.into_tcp().expect("TCP");
+        TcpStream::connect(address).expect("connect");
+        listener.accept().expect("accept");
+    }
+}
+
+#[test]
 fn a_udp_listener_starts_with_an_empty_queue() {
     let ports = acquire(Transports::Udp, 1);
     let address = (Ipv4Addr::LOCALHOST, ports.range().first().number());

@@ -66,3 +66,26 @@ fn a_reservation_on_a_socket_ends_with_its_token() {
             .expect("free"),
     );
 }
+
+mod as_root {
+    use crate::kit::command;
+
+    #[test]
+    fn every_test_here_passes_without_any_capability() {
+        let again = command("--skip", "none");
+        let mut sandbox = std::process::Command::new("unshare");
+        let script = "ip link set lo up && exec setpriv --reuid=65534 --regid=65534 --clear-groups \
+                      --inh-caps=-all --bounding-set=-all \"$@\"";
+        sandbox
+            .args(["-n", "sh", "-c", script, "sh"])
+            .arg(again.get_program())
+            .args(["--skip", "as_root"])
+            .env_remove("PORTPOOL_ROLE")
+            .env_remove("XDG_RUNTIME_DIR")
+            .env("HOME", "/nonexistent");
+        let output = sandbox.output().expect("start this program again");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains("consume::"), "{text}");
+    }
+}

@@ -1,10 +1,13 @@
 //! Others meet the holds.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    thread::spawn,
+};
 
 use portpool::{Port, PortRange, Transport, Transports};
 
-use crate::kit::{Other, acquire, intrusions, role, tell};
+use crate::kit::{Other, Variant, acquire, intrusions, role, tell, wait_for_end};
 
 #[test]
 fn a_stranger_is_refused_however_it_binds() {
@@ -59,6 +62,49 @@ fn a_stranger_is_refused_while_a_port_is_consumed_and_after() {
         drop(consumers);
         check();
     }
+}
+
+#[test]
+fn a_stranger_that_never_stops_trying_never_gets_in_without_a_window() {
+    if let Some(port) = role() {
+        let port: Port = port.parse().expect("a port");
+        let variants: Vec<Variant> = Variant::all()
+            .into_iter()
+            .filter(|variant| variant.reuse_address)
+            .collect();
+        let is_over = spawn(wait_for_end);
+        tell("trying");
+        let mut tries = 0_u32;
+        while !is_over.is_finished() || tries == 0 {
+            for variant in &variants {
+                for transport in Transport::ALL {
+                    for address in variant.addresses(port) {
+                        let bound = variant.socket(transport).bind(&address.into());
+                        assert!(bound.is_err(), "{transport} {address} {variant:?}");
+                    }
+                }
+            }
+            tries += 1;
+        }
+        return;
+    }
+    let ports = acquire(Transports::Both, 1);
+    let port = ports.range().first();
+    let test = "stranger::a_stranger_that_never_stops_trying_never_gets_in_without_a_window";
+    let mut other = Other::start(test, &port.to_string());
+    other.hear();
+    for _ in 0..300 {
+        for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+            drop(ports.tcp_listener(ip).expect("listen"));
+        }
+        for ip in [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()] {
+            drop(ports.udp_socket(ip).expect("bind"));
+            if ports.technique(Transport::Tcp, ip).is_gap_free() {
+                drop(ports.tcp_listener(ip).expect("listen"));
+            }
+        }
+    }
+    other.finish();
 }
 
 #[test]
