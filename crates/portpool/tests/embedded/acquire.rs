@@ -7,22 +7,22 @@ use portpool::{
 };
 
 use crate::kit::{
-    Other, acquire, any, command, free_range, intrusions, pool, role, specific, tell, wait_for_end,
-    wildcard,
+    Other, acquire, any, command, eventually, free_range, intrusions, pool, role, specific, tell,
+    wait_for_end, wildcard,
 };
 
 #[test]
 fn a_block_with_one_taken_port_takes_none() {
     let range = free_range(4);
     // The last port of the second transport.
-    let taken = UdpSocket::bind(("127.0.0.1", range.last().number())).expect("bind");
+    let taken = eventually(|| UdpSocket::bind(("127.0.0.1", range.last().number())));
     let error = pool()
         .acquire(&specific(Transports::Both, range))
         .expect_err("one is taken");
     assert_eq!(error.refusal(), Some(Refusal::InUse));
     drop(taken);
-    let again = pool().acquire(&specific(Transports::Both, range));
-    assert_eq!(again.expect("all are free").range(), range);
+    let again = eventually(|| pool().acquire(&specific(Transports::Both, range)));
+    assert_eq!(again.range(), range);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn the_last_free_run_is_found_among_held_ports() {
             .filter(|port| !hole.contains(*port))
             .map(|port| {
                 let request = specific(Transports::Tcp, PortRange::single(port));
-                pool().acquire(&request).expect("acquire")
+                eventually(|| pool().acquire(&request))
             })
             .collect();
         tell("held");

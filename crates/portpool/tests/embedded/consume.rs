@@ -10,7 +10,7 @@ use portpool::{
 };
 use socket2::{Domain, Type};
 
-use crate::kit::{acquire, any, pool, socket, wildcard};
+use crate::kit::{acquire, any, eventually, pool, socket, wildcard};
 
 const IPS: [IpAddr; 4] = [
     IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -40,7 +40,7 @@ fn is_served(listener: &TcpListener) {
 fn a_listener_on_a_held_port_serves_and_can_be_opened_again() {
     let ports = acquire(Transports::Tcp, 1);
     for ip in IPS.into_iter().chain(IPS) {
-        let listener = ports.tcp_listener(ip).expect("listen");
+        let listener = eventually(|| ports.tcp_listener(ip));
         is_served(&listener);
     }
 }
@@ -50,7 +50,7 @@ fn a_udp_socket_on_a_held_port_gets_every_datagram() {
     let ports = acquire(Transports::Udp, 1);
     let client = UdpSocket::bind("127.0.0.1:0").expect("bind");
     for ip in [IPS[0], IPS[1], IPS[3]] {
-        let server = ports.udp_socket(ip).expect("bind");
+        let server = eventually(|| ports.udp_socket(ip));
         let port = server.local_addr().expect("address").port();
         for number in 0..50_u8 {
             let to = (Ipv4Addr::LOCALHOST, port);
@@ -90,7 +90,7 @@ fn port_zero_takes_the_lowest_free_port_until_the_block_is_exhausted() {
             let error = open().expect_err("exhausted");
             assert_eq!(error.refusal(), Some(Refusal::NoRoom), "{error}");
             let (_, freed) = consumers.remove(1);
-            assert_eq!(open().expect("one is free").1, freed);
+            assert_eq!(eventually(open).1, freed);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     process::{Child, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use portpool::{
@@ -217,6 +218,19 @@ pub(crate) fn wait_for_end() {
         .expect("wait for the end");
 }
 
+/// Tries until it works: a process that another test is just starting has, up to its exec, a copy of
+/// every socket, also of one that was closed here a moment ago.
+pub(crate) fn eventually<T, E: std::fmt::Debug>(mut attempt: impl FnMut() -> Result<T, E>) -> T {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(error) => assert!(start.elapsed() < PATIENCE, "{error:?}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// A directory of its own, removed with this value.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
@@ -234,5 +248,6 @@ impl Drop for Folder {
     }
 }
 
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Marks the lines of a role among those of the test harness.
 const TOLD: &str = "told: ";

@@ -7,7 +7,9 @@ use std::{
 
 use portpool::{PortRange, Transport, Transports};
 
-use crate::kit::{Folder, Other, command, free_range, pool, role, specific, tell, wait_for_end};
+use crate::kit::{
+    Folder, Other, command, eventually, free_range, pool, role, specific, tell, wait_for_end,
+};
 
 /// Runs a role with a runtime directory of its own.
 fn start(test: &str, role: &str, runtime: &Folder) -> Other {
@@ -19,7 +21,7 @@ fn start(test: &str, role: &str, runtime: &Folder) -> Other {
 fn hold(range: &str) {
     let range: PortRange = range.parse().expect("a range");
     let request = specific(Transports::Both, range);
-    let ports = pool().acquire(&request).expect("acquire");
+    let ports = eventually(|| pool().acquire(&request));
     tell("held");
     wait_for_end();
     drop(ports);
@@ -75,9 +77,7 @@ fn a_port_names_its_owner() {
     let test = "registry::a_port_names_its_owner";
     if let Some(range) = role() {
         let range: PortRange = range.parse().expect("a range");
-        let ports = pool()
-            .acquire(&specific(Transports::Tcp, range))
-            .expect("acquire");
+        let ports = eventually(|| pool().acquire(&specific(Transports::Tcp, range)));
         let state = pool().port(Transport::Tcp, range.first()).expect("look");
         let record = state.reservation.expect("a reservation");
         assert_eq!(record.owner_pid, std::process::id());

@@ -7,7 +7,7 @@ use std::{
 
 use portpool::{Port, PortRange, Transport, Transports};
 
-use crate::kit::{Other, Variant, acquire, intrusions, role, tell, wait_for_end};
+use crate::kit::{Other, Variant, acquire, eventually, intrusions, role, tell, wait_for_end};
 
 #[test]
 fn a_stranger_is_refused_however_it_binds() {
@@ -55,8 +55,8 @@ fn a_stranger_is_refused_while_a_port_is_consumed_and_after() {
     for ip in ips {
         let address = SocketAddr::new(ip, port.number());
         let consumers = (
-            ports.tcp_listener_on(address).expect("listen"),
-            ports.udp_socket_on(address).expect("bind"),
+            eventually(|| ports.tcp_listener_on(address)),
+            eventually(|| ports.udp_socket_on(address)),
         );
         check();
         drop(consumers);
@@ -95,12 +95,12 @@ fn a_stranger_that_never_stops_trying_never_gets_in_without_a_window() {
     other.hear();
     for _ in 0..300 {
         for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
-            drop(ports.tcp_listener(ip).expect("listen"));
+            drop(eventually(|| ports.tcp_listener(ip)));
         }
         for ip in [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()] {
-            drop(ports.udp_socket(ip).expect("bind"));
+            drop(eventually(|| ports.udp_socket(ip)));
             if ports.technique(Transport::Tcp, ip).is_gap_free() {
-                drop(ports.tcp_listener(ip).expect("listen"));
+                drop(eventually(|| ports.tcp_listener(ip)));
             }
         }
     }
