@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portpool::{AcquireError, Pool, Reservation, Scope};
+use portpool::{AcquireError, Pool, PoolKind, Reservation, Scope};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::FileType,
@@ -25,7 +25,7 @@ pub(crate) fn acquire(args: &AcquireArgs) -> Answer {
     if let Some(root) = args.tree_root {
         return hold::start(args, root);
     }
-    let pool = Pool::open()?;
+    let pool = Pool::builder().kind(PoolKind::Kernel).open()?;
     let held = Held::acquire(&pool, &args.selectors, Scope::Associated, args.waiting.wait)?;
     // From here on a signal ends the hold in good order; before, it just ends the process.
     let signals = signals::ends().map_err(|error| Failure::failed("catch signals", error))?;

@@ -1,7 +1,7 @@
 //! Attaching and detaching the pool of this network namespace.
 
 use anstyle::{AnsiColor, Style};
-use portpool::{Limits, Pool};
+use portpool::{Limits, Pool, PoolKind};
 use portpool_kernel::{AttachOptions, Attached, RunDir};
 
 use crate::{
@@ -45,7 +45,11 @@ pub(crate) fn detach(force: bool) -> Answer {
 
 /// Those of the pool that attach goes over, so that setting one limit does not reset the others.
 fn present_limits() -> Limits {
-    let overview = Pool::open().ok().and_then(|pool| pool.overview().ok());
+    let overview = Pool::builder()
+        .kind(PoolKind::Kernel)
+        .open()
+        .ok()
+        .and_then(|pool| pool.overview().ok());
     overview.map_or(Limits::DEFAULT, |overview| overview.config.limits)
 }
 

@@ -1,7 +1,7 @@
 //! What this machine can do, what is missing, and how to get it.
 
 use anstyle::{AnsiColor, Style};
-use portpool::Pool;
+use portpool::{Pool, PoolKind};
 use portpool_kernel::{Finding, RunDir, Verdict};
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ fn as_user(finding: Finding) -> Finding {
     if finding.name != "pool" || finding.verdict == Verdict::Good {
         return finding;
     }
-    let Ok(pool) = Pool::open() else {
+    let Ok(pool) = Pool::builder().kind(PoolKind::Kernel).open() else {
         return finding;
     };
     match pool.overview() {

@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use portpool::{Pool, Scope, process::watch};
+use portpool::{Pool, PoolKind, Scope, process::watch};
 use rustix::{
     process::setsid,
     stdio::{dup2_stderr, dup2_stdout},
@@ -110,7 +110,12 @@ fn acquire(args: &HoldArgs) -> Result<Held, Failure> {
         root: Some(args.tree_root),
         zero_from_block: false,
     };
-    Held::acquire(&Pool::open()?, &args.selectors, scope, args.waiting.wait)
+    Held::acquire(
+        &Pool::builder().kind(PoolKind::Kernel).open()?,
+        &args.selectors,
+        scope,
+        args.waiting.wait,
+    )
 }
 
 /// Lets go of the caller's stdout and stderr: who waits for their end, as `$(...)` does, goes on.

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use portpool::{
-    Entry, LookError, Overview, Pool, PoolState, Port, PortSpec, PortState, Transport, Transports,
+    Entry, LookError, Overview, Pool, PoolKind, PoolState, Port, PortSpec, PortState, Transport,
+    Transports,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -18,7 +19,11 @@ use crate::{
 
 /// The command `status`.
 pub(crate) fn status(json: bool) -> Answer {
-    let pool = match Pool::open().map_err(Failure::from) {
+    let pool = match Pool::builder()
+        .kind(PoolKind::Kernel)
+        .open()
+        .map_err(Failure::from)
+    {
         Ok(pool) => pool,
         Err(failure) if json && failure.code == Code::NoPool => {
             output::print_json(&json!({ "attached": false }))?;
@@ -41,7 +46,10 @@ pub(crate) fn status(json: bool) -> Answer {
 
 /// The command `reservations`.
 pub(crate) fn reservations(json: bool) -> Answer {
-    let entries = Pool::open()?.reservations()?;
+    let entries = Pool::builder()
+        .kind(PoolKind::Kernel)
+        .open()?
+        .reservations()?;
     let rows: Vec<Row> = entries.iter().map(Row::of).collect();
     if json {
         output::print_json(&rows)?;
@@ -76,7 +84,7 @@ pub(crate) fn port(spec: PortSpec, json: bool) -> Answer {
             ),
         ));
     }
-    let pool = Pool::open()?;
+    let pool = Pool::builder().kind(PoolKind::Kernel).open()?;
     let sockets = Sockets::read();
     let transports = spec.transports.unwrap_or(Transports::Both);
     let mut rows = Vec::new();

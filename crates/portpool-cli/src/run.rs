@@ -8,7 +8,7 @@ use std::{
 };
 
 use portpool::{
-    Pool, Scope, Transport,
+    Pool, PoolKind, Scope, Transport,
     process::{become_subreaper, spawn_tethered},
 };
 use rustix::{
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &RunArgs) -> Answer {
         ));
     };
     let templates = templates(&args.selectors, arguments)?;
-    let pool = Pool::open()?;
+    let pool = Pool::builder().kind(PoolKind::Kernel).open()?;
     become_subreaper().map_err(|error| Failure::failed("become a subreaper", error))?;
     let scope = Scope::Tree {
         root: None,

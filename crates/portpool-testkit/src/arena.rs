@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portpool::Pool;
+use portpool::{Pool, PoolKind};
 use portpool_kernel::{AttachOptions, Attached, RunDir};
 use tempfile::TempDir;
 
@@ -59,6 +59,7 @@ impl Arena {
     /// The arena's pool, opened.
     pub fn pool(&self) -> Pool {
         Pool::builder()
+            .kind(PoolKind::Kernel)
             .run_dir(self.run.path())
             .open()
             .expect("open the arena's pool")

@@ -281,7 +281,7 @@ pub(crate) fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-fn new_token() -> io::Result<Token> {
+pub(crate) fn new_token() -> io::Result<Token> {
     loop {
         let value = random()?;
         // All ones mean something else to the kernel program.
@@ -291,7 +291,7 @@ fn new_token() -> io::Result<Token> {
     }
 }
 
-fn random() -> io::Result<u64> {
+pub(crate) fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
     let filled = rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
     debug_assert_eq!(

@@ -40,6 +40,12 @@ pub enum OpenError {
         portpool_core::abi::VERSION
     )]
     VersionMismatch,
+    /// `PORTPOOL_POOL` names no kind of pool.
+    #[error("PORTPOOL_POOL is {value:?}: set it to kernel, embedded or auto")]
+    UnknownKind {
+        /// What it is set to.
+        value: String,
+    },
     /// A system call failed.
     #[error("cannot look for a pool: {0}")]
     Failure(Failure),
@@ -51,7 +57,7 @@ impl OpenError {
         match self {
             OpenError::NotAttached => Some(Refusal::NotAttached),
             OpenError::VersionMismatch => Some(Refusal::VersionMismatch),
-            OpenError::Failure(_) => None,
+            OpenError::UnknownKind { .. } | OpenError::Failure(_) => None,
         }
     }
 }
@@ -89,6 +95,39 @@ pub enum AcquireError {
         /// Where the pool chooses from.
         ranges: RangeSet,
     },
+    /// The embedded pool takes a descriptor for each port of each transport.
+    #[error(
+        "{request}: {missing_count} more descriptors are needed than the hard limit of {limit} \
+         allows: raise it (`ulimit -Hn`) or ask for fewer ports"
+    )]
+    Descriptors {
+        /// What was asked.
+        request: Request,
+        /// How many descriptors are missing.
+        missing_count: u64,
+        /// How many this process may have.
+        limit: u64,
+    },
+    /// All ports the embedded pool would choose from are left to automatic choice.
+    #[error(
+        "{request}: automatic choice (net.ipv4.ip_local_port_range) has all ports that the pool \
+         chooses from ({ephemeral}): say `within` which range the block may be chosen"
+    )]
+    OnlyEphemeral {
+        /// What was asked.
+        request: Request,
+        /// The ports of automatic choice.
+        ephemeral: PortRange,
+    },
+    /// Only the kernel pool lets other programs bind ports of a block by themselves.
+    #[error(
+        "{request}: programs that bind by themselves need the kernel pool, and this one is embedded: \
+         run `portpool attach` as root, or hand them sockets (`Reservation::into_listeners`)"
+    )]
+    KernelOnly {
+        /// What was asked.
+        request: Request,
+    },
     /// A system call failed.
     #[error("{request}: {failure}")]
     Failure {
@@ -105,7 +144,11 @@ impl AcquireError {
         match self {
             AcquireError::Refused { refusal, .. } => Some(*refusal),
             AcquireError::Contended { .. } => Some(Refusal::Busy),
-            AcquireError::OutsideRanges { .. } | AcquireError::Failure { .. } => None,
+            AcquireError::OutsideRanges { .. }
+            | AcquireError::Descriptors { .. }
+            | AcquireError::OnlyEphemeral { .. }
+            | AcquireError::KernelOnly { .. }
+            | AcquireError::Failure { .. } => None,
         }
     }
 
@@ -204,6 +247,16 @@ pub enum BindError {
         /// Why.
         refusal: Refusal,
     },
+    /// The pool is strict, and this bind or listen would let others in for a moment.
+    #[error(
+        "{address}: a TCP socket gets past the hold on its port only in a window in which others get \
+         in: bind a loopback address, take `Reservation::into_listeners`, get CAP_NET_RAW, attach the \
+         kernel pool, or open the pool without `strict`"
+    )]
+    Window {
+        /// The address to bind.
+        address: SocketAddr,
+    },
     /// The socket could not be associated.
     #[error(transparent)]
     Associate(#[from] AssociateError),
@@ -223,7 +276,7 @@ impl BindError {
         match self {
             BindError::Refused { refusal, .. } => Some(*refusal),
             BindError::Associate(error) => error.refusal(),
-            BindError::Failure { .. } => None,
+            BindError::Window { .. } | BindError::Failure { .. } => None,
         }
     }
 }
@@ -252,6 +305,32 @@ pub enum LookError {
         /// The namespace.
         cookie: u64,
     },
+    /// The registry of the embedded pool could have been written by others.
+    #[error(
+        "{} is not to be trusted: {problem}: remove it, or set XDG_RUNTIME_DIR to a directory of your \
+         own",
+        path.display()
+    )]
+    UntrustedRegistry {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The registry of the embedded pool cannot be read.
+    #[error("cannot read {}: {cause}", path.display())]
+    Registry {
+        /// The directory.
+        path: PathBuf,
+        /// Why it cannot be read.
+        cause: io::Error,
+    },
+    /// Only the kernel pool keeps limits and counts of the whole pool.
+    #[error(
+        "the embedded pool has no counts of the whole pool: look at its reservations, or run \
+         `portpool attach` as root"
+    )]
+    KernelOnly,
     /// A system call failed.
     #[error("cannot read the maps of the pool: {0}")]
     Failure(Failure),

@@ -1,4 +1,4 @@
-//! Reserve ports on Linux, enforced in the kernel.
+//! Reserve ports on Linux, enforced in the kernel, or held by this process where that is not set up.
 //!
 //! A program says "these 20 ports are mine", and from that moment no other process can take them:
 //! not by binding one, not by binding port 0, not as the port of an outgoing connection, not with
@@ -23,6 +23,16 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Two pools
+//!
+//! Where no pool is attached [`Pool::open`] opens the *embedded* one: this process keeps a bound,
+//! silent socket on every port it reserves. It needs no privilege and no set-up, and the same calls
+//! work; [`Pool::choice`] says which pool it is and why. A stranger sees `EADDRINUSE` instead of
+//! `EACCES`, a bind goes through the library ([`Reservation::bind`]) since a plain one meets the own
+//! hold, and [`Technique`] says for which sockets the port is open for a moment when they bind.
+//! `docs/embedded-pool.md` lists every difference. What follows below about cgroups, limits, maps and
+//! errno is the kernel pool's. To have that one or an error, ask for [`PoolKind::Kernel`].
 //!
 //! # The words
 //!
@@ -87,7 +97,10 @@
 
 mod choice;
 mod claim;
+mod embedded;
 mod error;
+pub mod handover;
+mod kind;
 mod look;
 mod maps;
 mod pool;
@@ -96,9 +109,11 @@ mod reservation;
 mod socket;
 mod sys;
 
+pub use embedded::Technique;
 pub use error::{
     AcquireError, AssociateError, BindError, Failure, LookError, OpenError, ReleaseError,
 };
+pub use kind::{Choice, PoolKind};
 pub use look::{Overview, PortState, TransportOverview};
 pub use pool::{Builder, Pool};
 pub use portpool_core::{

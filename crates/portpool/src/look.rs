@@ -8,6 +8,7 @@ use portpool_core::{
 use crate::{
     choice::{Source, in_use},
     claim::since_boot,
+    embedded,
     error::{Failure, LookError},
     maps::Maps,
     pool::Pool,
@@ -18,7 +19,8 @@ use crate::{
 pub struct PortState {
     /// The reservation that has it.
     pub reservation: Option<Record>,
-    /// How many sockets are bound to it.
+    /// How many sockets are bound to it. In the embedded pool, TCP sockets that are bound and do
+    /// nothing are not seen.
     pub socket_count: u32,
     /// Whether the kernel itself has it, or a socket that cannot be counted.
     pub held: bool,
@@ -63,7 +65,8 @@ pub struct TransportOverview {
 }
 
 impl Pool {
-    /// Every live reservation, by transport and first port.
+    /// Every live reservation, by transport and first port. In the embedded pool these are the
+    /// user's own; those of other users show only as ports that are taken.
     ///
     /// ```no_run
     /// for entry in portpool::Pool::open()?.reservations()? {
@@ -75,6 +78,9 @@ impl Pool {
     /// # Errors
     /// [`LookError`] where this process cannot read the state of the pool.
     pub fn reservations(&self) -> Result<Vec<Record>, LookError> {
+        if self.is_embedded() {
+            return embedded::reservations(self.netns_cookie());
+        }
         self.maps()?.records()
     }
 
@@ -83,6 +89,9 @@ impl Pool {
     /// # Errors
     /// [`LookError`] where this process cannot read the state of the pool.
     pub fn port(&self, transport: Transport, port: Port) -> Result<PortState, LookError> {
+        if self.is_embedded() {
+            return embedded::port(self.netns_cookie(), transport, port);
+        }
         let maps = self.maps()?;
         let element = maps.occupancy(transport).map_err(Failure::of("bpf"))?;
         let word = u32::from(port.number()) / 64;
@@ -111,8 +120,12 @@ impl Pool {
     /// The limits of the pool and how much of it is taken.
     ///
     /// # Errors
-    /// [`LookError`] where this process cannot read the state of the pool.
+    /// [`LookError`] where this process cannot read the state of the pool, and of the embedded pool,
+    /// which has neither.
     pub fn overview(&self) -> Result<Overview, LookError> {
+        if self.is_embedded() {
+            return Err(LookError::KernelOnly);
+        }
         let maps = self.maps()?;
         let config = maps.config()?;
         let (tcp, counters) = survey(&maps, Transport::Tcp, &config.ranges)?;

@@ -1,7 +1,8 @@
 //! The pool of a network namespace, as a program holds it.
 
 use std::{
-    env,
+    env, io,
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -10,12 +11,16 @@ use std::{
 
 use portpool_core::{
     PortRange, RangeSet, Refusal, Request, Token, Transport, Want,
-    abi::{ControlCode, Operation, Scope, probe_bytes, refusal_of, token_bytes},
+    abi::{ControlCode, Operation, Scope, errno_of, probe_bytes, refusal_of, token_bytes},
 };
+
+use socket2::SockRef;
 
 use crate::{
     claim::{self, Leg},
-    error::{AcquireError, AssociateError, Failure, LookError, OpenError, ReleaseError},
+    embedded::{self, Held},
+    error::{AcquireError, AssociateError, BindError, Failure, LookError, OpenError, ReleaseError},
+    kind::{Choice, PoolKind, choose},
     maps::Maps,
     reservation::{Block, Reservation},
     socket, sys,
@@ -29,6 +34,8 @@ pub struct Pool(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    choice: Choice,
+    is_strict: bool,
     run_dir: PathBuf,
     cookie: u64,
     /// Those of the namespace that placed last.
@@ -39,6 +46,8 @@ struct Shared {
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Builder {
+    kind: Option<PoolKind>,
+    is_strict: bool,
     run_dir: Option<PathBuf>,
 }
 
@@ -49,28 +58,47 @@ impl Builder {
         self
     }
 
+    /// Which kind of pool to open, instead of what `PORTPOOL_POOL` says.
+    ///
+    /// Who wants the promises of the kernel and nothing less asks for [`PoolKind::Kernel`].
+    pub fn kind(mut self, kind: PoolKind) -> Builder {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Whether a socket that could get its port only by [`Technique::Window`](crate::Technique) is
+    /// refused with [`BindError::Window`](crate::BindError::Window). By default it is not.
+    pub fn strict(mut self, is_strict: bool) -> Builder {
+        self.is_strict = is_strict;
+        self
+    }
+
     /// Opens the pool of the calling thread's network namespace.
     ///
     /// # Errors
-    /// As [`Pool::open`].
+    /// As [`Pool::open`], and [`OpenError::NotAttached`] if the kernel pool was asked for and that
+    /// namespace has none, or this process is in a cgroup outside the one that the pool guards.
     pub fn open(self) -> Result<Pool, OpenError> {
-        let probe = socket::owner_socket(Transport::Udp)?;
-        attached(probe.as_fd())?;
-        let cookie = sys::netns_cookie(probe.as_fd()).map_err(Failure::of("getsockopt"))?;
+        let choice = choose(self.kind)?;
         Ok(Pool(Arc::new(Shared {
+            choice,
+            is_strict: self.is_strict,
             run_dir: self.run_dir.unwrap_or_else(default_run_dir),
-            cookie,
+            cookie: embedded::namespace()?,
             maps: Mutex::new(None),
         })))
     }
 }
 
 impl Pool {
-    /// Opens the pool of the calling thread's network namespace.
+    /// Opens the pool of the calling thread's network namespace: the kernel pool where it is
+    /// attached, else the embedded one, unless `PORTPOOL_POOL` is `kernel` or `embedded`.
+    ///
+    /// A pool never changes its kind; [`choice`](Pool::choice) says which it is and why.
     ///
     /// # Errors
-    /// [`OpenError::NotAttached`] if that namespace has no pool, or if this process is in a cgroup
-    /// outside the one that the pool guards.
+    /// [`OpenError`] if `PORTPOOL_POOL` cannot be followed, or the attached pool is of another
+    /// version than this library.
     pub fn open() -> Result<Pool, OpenError> {
         Pool::builder().open()
     }
@@ -99,6 +127,10 @@ impl Pool {
         request: &Request,
         scope: Scope,
     ) -> Result<Reservation, AcquireError> {
+        if self.is_embedded() {
+            let held = self.hold(request, scope)?;
+            return Ok(Reservation::embedded(held, self.0.is_strict));
+        }
         let failed = |failure| AcquireError::Failure {
             request: *request,
             failure,
@@ -150,6 +182,9 @@ impl Pool {
     /// The socket may be bound; its transport is that of the block. One socket may own up to 32
     /// reservations.
     ///
+    /// The embedded pool cannot see the end of somebody else's socket: there the reservation ends
+    /// with [`release_on`](Pool::release_on) or with the process.
+    ///
     /// ```no_run
     /// use portpool::{Pool, Scope, Want};
     /// use socket2::{Domain, Socket, Type};
@@ -188,6 +223,11 @@ impl Pool {
             refusal,
         };
         let transport = transport.ok_or_else(|| refused(Refusal::UnsupportedSocket))?;
+        if self.is_embedded() {
+            let held = self.hold(&request, scope)?;
+            let first = held.first().map(|held| held.block);
+            return first.ok_or_else(|| refused(Refusal::BadRequest));
+        }
         let blocks = self.claim(&[Leg::new(transport, socket)], &request, scope)?;
         blocks
             .first()
@@ -203,6 +243,10 @@ impl Pool {
     /// [`ReleaseError`]; a reservation of another process stays.
     pub fn release_on(&self, socket: &impl AsFd, token: Token) -> Result<(), ReleaseError> {
         let socket = socket.as_fd();
+        if self.is_embedded() {
+            let transport = socket::transport_of(socket);
+            return embedded::release_token(token, transport);
+        }
         release(socket, token).map_err(|error| match error {
             ReleaseError::Refused {
                 refusal: Refusal::UnknownToken,
@@ -221,6 +265,9 @@ impl Pool {
     /// [`AssociateError`]; the socket is then as it was.
     pub fn associate(&self, socket: &impl AsFd, token: Token) -> Result<(), AssociateError> {
         let socket = socket.as_fd();
+        if self.is_embedded() {
+            return embedded::associate(socket, token);
+        }
         socket::associate(socket, token).map_err(|error| match error {
             AssociateError::Refused {
                 refusal: Refusal::UnknownToken,
@@ -236,6 +283,66 @@ impl Pool {
         })
     }
 
+    /// Binds a socket as `bind(2)` would if the pool were the kernel's: to a port of the block that
+    /// the socket is associated with, for port 0 to the lowest free one. Other sockets it binds as
+    /// the kernel does.
+    ///
+    /// In the kernel pool this *is* `bind(2)`. In the embedded pool a plain bind does not get past
+    /// this process's own hold.
+    ///
+    /// # Errors
+    /// As `bind(2)` under the kernel pool: `EADDRNOTAVAIL` for a port outside the block, `ENOBUFS`
+    /// if all are in use or the block was released.
+    pub fn bind(&self, socket: &impl AsFd, address: SocketAddr) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        match embedded::associated(socket.as_fd()) {
+            Some(Ok(held)) if self.is_embedded() => {
+                let bound = embedded::bind(&held, &socket, address, self.0.is_strict);
+                bound.map_err(error_of)
+            }
+            Some(Err(_)) if self.is_embedded() => Err(errno(Refusal::NoRoom)),
+            _ => socket.bind(&address.into()),
+        }
+    }
+
+    /// Listens on a socket as `listen(2)` would, whether it is bound to a port of a block or not.
+    ///
+    /// # Errors
+    /// As `listen(2)`.
+    pub fn listen(&self, socket: &impl AsFd, backlog: u32) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        match embedded::associated(socket.as_fd()) {
+            Some(Ok(held)) if self.is_embedded() => {
+                if !socket::is_bound(socket.as_fd()) {
+                    let nowhere = socket.local_addr()?.as_socket();
+                    let nowhere = nowhere.ok_or(io::ErrorKind::InvalidInput)?;
+                    self.bind(&socket.as_fd(), nowhere)?;
+                }
+                let address = socket.local_addr()?.as_socket();
+                let address = address.ok_or(io::ErrorKind::InvalidInput)?;
+                let strict = self.0.is_strict;
+                embedded::listen(&held, &socket, address, backlog, strict).map_err(error_of)
+            }
+            _ => socket.listen(backlog),
+        }
+    }
+
+    /// Kernel or embedded.
+    pub fn kind(&self) -> PoolKind {
+        self.0.choice.kind
+    }
+
+    /// The kind of this pool and why it was chosen.
+    pub fn choice(&self) -> &Choice {
+        &self.0.choice
+    }
+
+    /// Whether sockets that could get a port only by a window are refused.
+    pub fn is_strict(&self) -> bool {
+        self.0.is_strict
+    }
+
     /// The cookie of the network namespace whose pool this is.
     pub fn netns_cookie(&self) -> u64 {
         self.0.cookie
@@ -247,7 +354,21 @@ impl Pool {
     /// [`reservations`](Pool::reservations), [`port`](Pool::port) and [`overview`](Pool::overview)
     /// answer with a [`LookError`].
     pub fn can_look(&self) -> bool {
-        self.maps().is_ok()
+        match self.kind() {
+            PoolKind::Embedded => self.reservations().is_ok(),
+            PoolKind::Automatic | PoolKind::Kernel => self.maps().is_ok(),
+        }
+    }
+
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.kind() == PoolKind::Embedded
+    }
+
+    fn hold(&self, request: &Request, scope: Scope) -> Result<Vec<Arc<Held>>, AcquireError> {
+        match scope {
+            Scope::Associated => embedded::acquire(request),
+            Scope::Tree { .. } => Err(AcquireError::KernelOnly { request: *request }),
+        }
     }
 
     /// The maps of this pool, opened anew: another process may have attached again.
@@ -300,7 +421,21 @@ pub(crate) fn default_ranges() -> RangeSet {
         .collect()
 }
 
-fn attached(socket: BorrowedFd<'_>) -> Result<(), OpenError> {
+/// A bind error as the number that the kernel pool would give.
+fn error_of(error: BindError) -> io::Error {
+    match error {
+        BindError::Refused { refusal, .. } => errno(refusal),
+        BindError::Failure { failure, .. } => failure.cause,
+        other => io::Error::new(io::ErrorKind::PermissionDenied, other.to_string()),
+    }
+}
+
+fn errno(refusal: Refusal) -> io::Error {
+    let number = errno_of(Operation::Bind, refusal).unwrap_or(libc::EACCES);
+    io::Error::from_raw_os_error(number)
+}
+
+pub(crate) fn attached(socket: BorrowedFd<'_>) -> Result<(), OpenError> {
     let Err(source) = sys::control(socket, ControlCode::Probe, &probe_bytes()) else {
         return Ok(());
     };

@@ -50,7 +50,7 @@ use rustix::{
     process::{Pid, PidfdFlags, getpid, pidfd_open, set_child_subreaper},
 };
 
-use crate::sys;
+use crate::{handover::PortSocket, sys};
 
 /// Spawns a child that is killed as soon as the calling thread ends, however it ends, and that
 /// starts with no signal blocked.
@@ -82,6 +82,50 @@ pub fn become_subreaper() -> io::Result<()> {
 /// starts meanwhile.
 pub fn pass_socket(command: &mut Command, socket: impl Into<OwnedFd>) -> RawFd {
     sys::pass(command, socket.into())
+}
+
+/// Turns this process into the program of `command`, which finds the sockets at descriptors 3 and up
+/// and in `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`, as systemd passes them.
+///
+/// In place, since the process id that the program checks must be its own. Nothing of this process
+/// lives on but the sockets: reservations end, and destructors do not run. Sockets that are bound
+/// keep their ports. Names are ASCII without `:`; others are refused.
+///
+/// ```no_run
+/// use std::process::Command;
+/// use portpool::{Pool, PortCount, Request, Transports, Want, Wildcard, process};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let want = Want::Wildcard(Wildcard::new(PortCount::ONE));
+/// let ports = Pool::open()?.acquire(&Request { transports: Transports::Tcp, want })?;
+/// let mut server = Command::new("gunicorn");
+/// server.arg("application");
+/// Err(process::exec_with_sockets(server, ports.into_listeners()?).into())
+/// # }
+/// ```
+///
+/// # Errors
+/// Why the program could not be started. This process is then as it was, but for the sockets.
+pub fn exec_with_sockets(
+    mut command: Command,
+    sockets: impl IntoIterator<Item = PortSocket>,
+) -> io::Error {
+    let (names, sockets): (Vec<String>, Vec<OwnedFd>) = sockets
+        .into_iter()
+        .map(|socket| (socket.name().to_owned(), OwnedFd::from(socket)))
+        .unzip();
+    let is_plain = |name: &String| {
+        name.len() <= NAME_LENGTH_MAX && name.bytes().all(|it| it.is_ascii_graphic() && it != b':')
+    };
+    if let Some(name) = names.iter().find(|name| !is_plain(name)) {
+        let text = format!("{name:?} is no name of a socket: choose ASCII without `:`");
+        return io::Error::new(io::ErrorKind::InvalidInput, text);
+    }
+    command
+        .env("LISTEN_FDS", sockets.len().to_string())
+        .env("LISTEN_PID", std::process::id().to_string())
+        .env("LISTEN_FDNAMES", names.join(":"));
+    sys::exec_with(command, &sockets)
 }
 
 /// Watches another process for its end.
@@ -137,3 +181,6 @@ impl AsFd for Pidfd {
         self.0.as_fd()
     }
 }
+
+/// As long as systemd takes them.
+const NAME_LENGTH_MAX: usize = 255;

@@ -3,11 +3,16 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     process,
+    sync::Arc,
 };
 
 use portpool_core::{Port, PortRange, Refusal, Token, Transport};
 
-use crate::{error::ReleaseError, pool};
+use crate::{
+    embedded::{self, Held},
+    error::ReleaseError,
+    pool,
+};
 
 /// The ports of one transport that a reservation has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,7 +21,7 @@ pub struct Block {
     pub transport: Transport,
     /// The ports.
     pub range: PortRange,
-    /// The name of the reservation in the kernel.
+    /// The name of the reservation.
     pub token: Token,
 }
 
@@ -47,10 +52,21 @@ pub struct Block {
 pub struct Reservation {
     /// One or two, on the same numbers.
     blocks: Vec<Block>,
-    /// The owner socket of each block.
-    sockets: Vec<OwnedFd>,
+    guard: Guard,
     range: PortRange,
     process: u32,
+}
+
+/// What keeps the ports.
+#[derive(Debug)]
+pub(crate) enum Guard {
+    /// The owner socket of each block.
+    Kernel(Vec<OwnedFd>),
+    /// The holds of each block.
+    Embedded {
+        held: Vec<Arc<Held>>,
+        is_strict: bool,
+    },
 }
 
 impl Reservation {
@@ -59,7 +75,19 @@ impl Reservation {
         let range = blocks[0].range;
         Reservation {
             blocks,
-            sockets,
+            guard: Guard::Kernel(sockets),
+            range,
+            process: process::id(),
+        }
+    }
+
+    /// As [`new`](Reservation::new), for blocks that this process holds.
+    pub(crate) fn embedded(held: Vec<Arc<Held>>, is_strict: bool) -> Reservation {
+        let blocks: Vec<Block> = held.iter().map(|held| held.block).collect();
+        let range = blocks[0].range;
+        Reservation {
+            blocks,
+            guard: Guard::Embedded { held, is_strict },
             range,
             process: process::id(),
         }
@@ -72,10 +100,13 @@ impl Reservation {
     /// # Errors
     /// The first [`ReleaseError`]; the owner sockets are closed all the same.
     pub fn release(self) -> Result<(), ReleaseError> {
+        let Guard::Kernel(sockets) = &self.guard else {
+            return self.release_held();
+        };
         let released: Vec<_> = self
             .blocks
             .iter()
-            .zip(&self.sockets)
+            .zip(sockets)
             .map(|(block, socket)| pool::release(socket.as_fd(), block.token))
             .collect();
         let released: Result<(), ReleaseError> = released.into_iter().collect();
@@ -113,16 +144,54 @@ impl Reservation {
     ///
     /// The reservation lasts until the last copy of such a descriptor is closed: whoever is given
     /// one keeps the ports reserved, but only the process that acquired may associate or release.
+    ///
+    /// A reservation of the embedded pool has none: it ends when it is dropped or released, or with
+    /// the process.
     pub fn owner_sockets(&self) -> impl Iterator<Item = (Transport, BorrowedFd<'_>)> {
-        let sockets = self.sockets.iter();
+        let sockets = match &self.guard {
+            Guard::Kernel(sockets) => sockets.as_slice(),
+            Guard::Embedded { .. } => &[],
+        };
         self.blocks
             .iter()
             .zip(sockets)
             .map(|(block, socket)| (block.transport, socket.as_fd()))
     }
 
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// What a release answers by the rules of the kernel pool; dropping does it.
+    fn release_held(&self) -> Result<(), ReleaseError> {
+        let gone = self
+            .blocks
+            .iter()
+            .find(|block| !embedded::is_held(block.token));
+        let (token, refusal) = match (self.is_own(), gone) {
+            (true, None) => return Ok(()),
+            (true, Some(block)) => (block.token, Refusal::UnknownToken),
+            (false, _) => (self.blocks[0].token, Refusal::ForeignToken),
+        };
+        Err(ReleaseError::Refused { token, refusal })
+    }
+
     /// Whether the calling process acquired it, rather than being a fork of that one.
     pub(crate) fn is_own(&self) -> bool {
         self.process == process::id()
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let Guard::Embedded { held, .. } = &self.guard else {
+            return;
+        };
+        for held in held {
+            match self.is_own() {
+                true => embedded::release(held),
+                false => held.close_copies(),
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 use portpool_core::{
@@ -18,8 +19,9 @@ use rustix::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::{
+    embedded::{self, Held, Technique},
     error::{AssociateError, BindError, Failure},
-    reservation::{Block, Reservation},
+    reservation::{Block, Guard, Reservation},
     sys,
 };
 
@@ -46,13 +48,16 @@ impl Reservation {
             socket
                 .set_reuse_address(true)
                 .map_err(failed("setsockopt"))?;
-            self.bind(&socket, address, Operation::Bind)?;
+            self.bind_new(&socket, address, Operation::Bind)?;
             tries += 1;
-            match socket.listen(BACKLOG) {
+            match self.listen_on(&socket, local_address(&socket)?, BACKLOG) {
                 Ok(()) => return Ok(socket.into()),
                 // Another thread bound the same port at the same moment and listens already.
-                Err(error) if in_use(&error) && address.port() == 0 && tries < TRY_COUNT_MAX => {}
-                Err(error) => return Err(self.refused(address, Operation::Bind, "listen", error)),
+                Err(error)
+                    if error.refusal() == Some(Refusal::InUse)
+                        && address.port() == 0
+                        && tries < TRY_COUNT_MAX => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -72,7 +77,7 @@ impl Reservation {
     pub fn udp_socket_on(&self, address: SocketAddr) -> Result<UdpSocket, BindError> {
         self.check(address)?;
         let socket = self.socket(Transport::Udp, address)?;
-        self.bind(&socket, address, Operation::Bind)?;
+        self.bind_new(&socket, address, Operation::Bind)?;
         Ok(socket.into())
     }
 
@@ -81,6 +86,9 @@ impl Reservation {
     /// # Errors
     /// [`BindError`]; with [`Refusal::NoRoom`] every port of the block is in use.
     pub fn connect(&self, peer: SocketAddr) -> Result<TcpStream, BindError> {
+        if let Guard::Embedded { .. } = self.guard() {
+            return self.connect_held(peer);
+        }
         let socket = self.socket(Transport::Tcp, peer)?;
         let connected = match socket.connect(&peer.into()) {
             // A signal came: the connection goes on being made without us.
@@ -117,7 +125,31 @@ impl Reservation {
     pub fn associate(&self, socket: &impl AsFd) -> Result<(), AssociateError> {
         let socket = socket.as_fd();
         let transport = transport_of(socket).ok_or(AssociateError::UnsupportedSocket)?;
-        associate(socket, self.block_of(transport)?.token)
+        self.associate_with(socket, self.block_of(transport)?.token)
+    }
+
+    /// Associates a socket and binds it: to a port of the block, or to the lowest free one if the
+    /// port is 0. This is the bind that works in both kinds of pool.
+    ///
+    /// How it gets past the hold of an embedded pool is what [`technique`](Reservation::technique)
+    /// says. There a TCP socket that is bound this way and not on a loopback address listens with
+    /// [`listen`](Reservation::listen), since a plain `listen` meets the hold again.
+    ///
+    /// # Errors
+    /// [`BindError`]; the socket is not bound then.
+    pub fn bind(&self, socket: &impl AsFd, address: SocketAddr) -> Result<(), BindError> {
+        self.check(address)?;
+        self.associate(socket)?;
+        let socket = SockRef::from(socket);
+        self.bind_new(&socket, address, Operation::Bind)
+    }
+
+    /// How a socket of this reservation would get an address, and whether others fit in meanwhile.
+    pub fn technique(&self, transport: Transport, ip: IpAddr) -> Technique {
+        match self.guard() {
+            Guard::Kernel(_) => Technique::Kernel,
+            Guard::Embedded { .. } => embedded::technique(transport, ip),
+        }
     }
 
     /// Sends a datagram from an associated socket, which is bound to a port of the block first if it
@@ -146,8 +178,93 @@ impl Reservation {
         let socket = SockRef::from(socket);
         let address = self.bind_if_unbound(&socket)?;
         let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        self.listen_on(&socket, address, backlog)
+    }
+
+    fn listen_on(
+        &self,
+        socket: &Socket,
+        address: SocketAddr,
+        backlog: i32,
+    ) -> Result<(), BindError> {
+        if let Guard::Embedded { is_strict, .. } = self.guard() {
+            let held = self.held(Transport::Tcp)?;
+            return embedded::listen(held, socket, address, backlog, *is_strict);
+        }
         let listening = socket.listen(backlog);
         listening.map_err(|error| self.refused(address, Operation::Bind, "listen", error))
+    }
+
+    /// A connection from the lowest free port that has none to the same peer.
+    fn connect_held(&self, peer: SocketAddr) -> Result<TcpStream, BindError> {
+        // From a loopback address only to one, and then nothing has to be opened for the bind.
+        let ip: IpAddr = match peer.ip().to_canonical() {
+            IpAddr::V4(ip) if ip.is_loopback() && peer.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_loopback() => Ipv6Addr::LOCALHOST.into(),
+            _ if peer.is_ipv4() => Ipv4Addr::UNSPECIFIED.into(),
+            _ => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        for port in self.ports() {
+            let socket = self.socket(Transport::Tcp, peer)?;
+            match self.bind_new(&socket, (ip, port.number()).into(), Operation::Bind) {
+                Err(error) if error.refusal() == Some(Refusal::InUse) => continue,
+                answer => answer?,
+            }
+            match socket.connect(&peer.into()).or_else(|error| {
+                match error.kind() == io::ErrorKind::Interrupted {
+                    true => connection_made(&socket),
+                    false => Err(error),
+                }
+            }) {
+                Ok(()) => return Ok(socket.into()),
+                Err(error) if is_pair_in_use(&error) => {}
+                Err(error) => return Err(failure(peer, "connect", error)),
+            }
+        }
+        Err(self.refusal(SocketAddr::new(ip, 0), Refusal::NoRoom))
+    }
+
+    fn held(&self, transport: Transport) -> Result<&Held, AssociateError> {
+        let held = match self.guard() {
+            Guard::Embedded { held, .. } => held.as_slice(),
+            Guard::Kernel(_) => &[],
+        };
+        let mut held = held.iter().map(Arc::as_ref);
+        held.find(|held| held.block.transport == transport)
+            .ok_or(AssociateError::NoBlock {
+                transport,
+                range: self.range(),
+            })
+    }
+
+    fn associate_with(&self, socket: BorrowedFd<'_>, token: Token) -> Result<(), AssociateError> {
+        match self.guard() {
+            Guard::Kernel(_) => associate(socket, token),
+            Guard::Embedded { .. } if !self.is_own() => Err(AssociateError::Refused {
+                token,
+                refusal: Refusal::ForeignToken,
+            }),
+            Guard::Embedded { .. } => embedded::associate(socket, token),
+        }
+    }
+
+    /// A socket bound to a port of the block.
+    pub(crate) fn bound_socket(
+        &self,
+        transport: Transport,
+        address: SocketAddr,
+    ) -> Result<Socket, BindError> {
+        let socket = self.socket(transport, address)?;
+        let failed = |error| failure(address, "setsockopt", error);
+        if address.is_ipv6() {
+            // The default is a sysctl.
+            socket.set_only_v6(false).map_err(failed)?;
+        }
+        if transport == Transport::Tcp {
+            socket.set_reuse_address(true).map_err(failed)?;
+        }
+        self.bind_new(&socket, address, Operation::Bind)?;
+        Ok(socket)
     }
 
     fn socket(&self, transport: Transport, address: SocketAddr) -> Result<Socket, BindError> {
@@ -158,18 +275,23 @@ impl Reservation {
         };
         let socket = Socket::new(Domain::for_address(address), kind, Some(protocol));
         let socket = socket.map_err(|error| failure(address, "socket", error))?;
-        associate(socket.as_fd(), block.token)?;
+        self.associate_with(socket.as_fd(), block.token)?;
         Ok(socket)
     }
 
     /// Binds an associated socket. Port 0 may give ports that only the kernel knows to be taken:
     /// each further bind then goes on above the last one.
-    fn bind(
+    fn bind_new(
         &self,
         socket: &Socket,
         address: SocketAddr,
         operation: Operation,
     ) -> Result<(), BindError> {
+        if let Guard::Embedded { is_strict, .. } = self.guard() {
+            let transport = transport_of(socket.as_fd());
+            let transport = transport.ok_or(AssociateError::UnsupportedSocket)?;
+            return embedded::bind(self.held(transport)?, socket, address, *is_strict);
+        }
         let mut lingering = None;
         for _ in 0..=self.range().count().number() {
             match socket.bind(&address.into()) {
@@ -190,7 +312,7 @@ impl Reservation {
         if bound.port() != 0 {
             return Ok(bound);
         }
-        match self.bind(socket, bound, Operation::Bind) {
+        match self.bind_new(socket, bound, Operation::Bind) {
             Ok(()) => local_address(socket),
             // Another thread may have bound it since.
             Err(error) => match local_address(socket)? {
@@ -297,7 +419,7 @@ fn connection_made(socket: &Socket) -> io::Result<()> {
     socket.take_error()?.map_or(Ok(()), Err)
 }
 
-fn is_bound(socket: BorrowedFd<'_>) -> bool {
+pub(crate) fn is_bound(socket: BorrowedFd<'_>) -> bool {
     let address = SockRef::from(&socket).local_addr();
     address.is_ok_and(|address| {
         address
@@ -323,6 +445,14 @@ fn failure(address: SocketAddr, call: &'static str, error: io::Error) -> BindErr
 
 fn in_use(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
+}
+
+/// Whether a connection between the same two addresses is still remembered.
+fn is_pair_in_use(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+    )
 }
 
 fn exhausted(error: &io::Error) -> bool {

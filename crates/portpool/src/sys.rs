@@ -1,10 +1,11 @@
 //! The system calls that have no safe wrapper elsewhere: the control codes, `bpf(2)` for reading
-//! pinned maps, and what a child does between fork and exec.
+//! pinned maps, what a child does between fork and exec, and descriptors
+//! that go from one program to the next under a number.
 //!
 //! The only module with unsafe code. Nothing is decided here.
 #![expect(
     unsafe_code,
-    reason = "setsockopt at our level, bpf(2) and pre_exec have no safe wrapper"
+    reason = "setsockopt at our level, bpf(2), pre_exec and numbered descriptors have no safe wrapper"
 )]
 
 use std::{
@@ -208,6 +209,104 @@ pub(crate) fn pass(command: &mut Command, socket: OwnedFd) -> RawFd {
     number
 }
 
+/// Turns this process into the program of `command`, with `sockets` at descriptors 3 and up. Comes
+/// back only if that failed, with every descriptor as it was.
+pub(crate) fn exec_with(mut command: Command, sockets: &[OwnedFd]) -> io::Error {
+    let above = FIRST_PASSED + sockets.len() as RawFd;
+    // Copies out of the way of the numbers that are written to below.
+    let copies: io::Result<Vec<OwnedFd>> = sockets
+        .iter()
+        .map(|socket| Ok(rustix::io::fcntl_dupfd_cloexec(socket, above)?))
+        .collect();
+    let copies = match copies {
+        Ok(copies) => copies,
+        Err(error) => return error,
+    };
+    let saved: Vec<Option<(OwnedFd, libc::c_int)>> = (FIRST_PASSED..above)
+        .map(|number| save(number, above))
+        .collect();
+    let placed = Vec::from_iter(copies.iter().map(AsRawFd::as_raw_fd));
+    // SAFETY: nothing forks here: the closure runs in this process, just before the exec, and makes
+    // plain system calls only. The descriptors it copies are open as long as `copies`, which lives
+    // until after the exec has failed.
+    unsafe {
+        command.pre_exec(move || {
+            for (number, copy) in (FIRST_PASSED..).zip(&placed) {
+                replace(*copy, number, 0)?;
+            }
+            Ok(())
+        });
+    }
+    let error = command.exec();
+    for (number, saved) in (FIRST_PASSED..).zip(&saved) {
+        match saved {
+            // What fails here was open a moment ago, and there is nobody left to tell.
+            Some((copy, flags)) => drop(replace(copy.as_raw_fd(), number, *flags)),
+            None => {
+                // SAFETY: takes a number and touches no memory. Nothing had this one before it was
+                // written to above, so nobody owns it; if it was not, the answer is EBADF.
+                let _ = unsafe { libc::close(number) };
+            }
+        }
+    }
+    error
+}
+
+/// A copy of what is open under a number, and its flags.
+fn save(number: RawFd, above: RawFd) -> Option<(OwnedFd, libc::c_int)> {
+    // SAFETY: F_GETFD reads a flag of the descriptor table and is answered with EBADF if it is free.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    // SAFETY: as above; the number that comes back is new and nobody else's.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, above) };
+    if flags < 0 || copy < 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded, so the number is a new descriptor that nobody else owns.
+    Some((unsafe { OwnedFd::from_raw_fd(copy) }, flags))
+}
+
+fn replace(from: RawFd, number: RawFd, flags: libc::c_int) -> io::Result<()> {
+    let close = match flags & libc::FD_CLOEXEC {
+        0 => 0,
+        _ => libc::O_CLOEXEC,
+    };
+    // SAFETY: takes two numbers and touches no memory. Whoever owns what was open under `number` has
+    // it back by the end of `exec_with`, or is gone with the exec.
+    let answer = unsafe { libc::dup3(from, number, close) };
+    if answer >= 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
+}
+
+/// Takes over the descriptors that this process was started with, all or none. The caller sees to
+/// it that this happens once, and that the environment speaks of this process.
+pub(crate) fn adopt(
+    first: RawFd,
+    count: RawFd,
+    accept: impl Fn(BorrowedFd<'_>) -> bool,
+) -> io::Result<Vec<OwnedFd>> {
+    for number in first..first + count {
+        // SAFETY: F_GETFD reads a flag of the descriptor table; a free number is answered with EBADF.
+        let is_open = unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+        // SAFETY: it was open a moment ago and was passed to this process for nobody but the caller,
+        // so nobody closes it; should somebody do so, the calls on it fail with EBADF.
+        if !is_open || !accept(unsafe { BorrowedFd::borrow_raw(number) }) {
+            let text = format!("descriptor {number}, which LISTEN_FDS promises, is no open socket");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+    }
+    let mut adopted = Vec::new();
+    for number in first..first + count {
+        // SAFETY: it is open and belongs to nobody yet: whoever started this process says that it is
+        // for the caller, who asks only once.
+        let socket = unsafe { OwnedFd::from_raw_fd(number) };
+        rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+        adopted.push(socket);
+    }
+    Ok(adopted)
+}
+
 fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut request = Pin {
@@ -315,6 +414,9 @@ struct Description {
 const _: () = assert!(mem::size_of::<Element>() == 32 && mem::size_of::<BatchRequest>() == 56);
 const _: () = assert!(mem::size_of::<Pin>() == 16 && mem::size_of::<Describe>() == 16);
 
+/// The descriptors below are standard input, output and error.
+const FIRST_PASSED: RawFd = 3;
+
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -357,5 +459,45 @@ mod tests {
             error.raw_os_error(),
             Some(libc::ENOENT | libc::EPERM | libc::ENOSYS)
         ));
+    }
+
+    #[test]
+    fn a_fork_may_neither_consume_nor_release() {
+        use crate::{
+            Pool, PoolKind, PortCount, Refusal, Request, Transports, Want, Wildcard,
+            error::{AssociateError, BindError},
+        };
+
+        let pool = Pool::builder().kind(PoolKind::Embedded).open();
+        let request = Request {
+            transports: Transports::Tcp,
+            want: Want::Wildcard(Wildcard::new(PortCount::ONE)),
+        };
+        let ports = pool.expect("open").acquire(&request).expect("acquire");
+        let ip = [127, 0, 0, 1].into();
+        // SAFETY: the child uses what other threads of this program do not: sockets and its own
+        // copy of the list of reservations; the allocator is made ready for forks by the C library.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let bound = ports.tcp_listener(ip).map(drop);
+            let foreign = AssociateError::Refused {
+                token: ports.blocks()[0].token,
+                refusal: Refusal::ForeignToken,
+            };
+            let foreign = BindError::Associate(foreign).to_string();
+            let is_refused = bound.is_err_and(|error| error.to_string() == foreign);
+            let released = ports.release().map_err(|error| error.refusal());
+            let is_good = is_refused && released == Err(Some(Refusal::ForeignToken));
+            // SAFETY: ends the child at once, with nothing of the parent's run again.
+            unsafe { libc::_exit(i32::from(!is_good)) };
+        }
+        let mut status = 0;
+        // SAFETY: writes an int to the pointer, which is live.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(status, 0);
+        drop(ports.tcp_listener(ip).expect("the parent may"));
+        let listed = Pool::builder().kind(PoolKind::Embedded).open();
+        let listed = listed.expect("open").reservations().expect("look");
+        assert!(listed.iter().any(|it| it.token == ports.blocks()[0].token));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs::File, os::fd::AsFd, process::Command};
 
-use portpool::{OpenError, Pool, Refusal, Transport};
+use portpool::{OpenError, Pool, PoolKind, Refusal, Transport};
 use portpool_testkit::{Actor, Arena, Errno, in_arena, in_bare_arena};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -53,7 +53,7 @@ fn a_namespace_without_pool_is_as_without_portpool() {
         }
         let run = arena.run().path().to_owned();
         elsewhere.visit(|| {
-            let opened = Pool::builder().run_dir(run).open();
+            let opened = Pool::builder().kind(PoolKind::Kernel).run_dir(run).open();
             assert!(matches!(opened, Err(OpenError::NotAttached)));
         });
     });

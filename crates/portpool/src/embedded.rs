@@ -1,0 +1,30 @@
+//! The embedded pool: ports are reserved by holding them.
+//!
+//! The reserving process keeps a *hold* on every port of a block: a bound, silent socket that no
+//! bind of a stranger gets past. What is not here: privilege, a daemon, a thread, and any way for a
+//! plain `bind` of this process to get past its own hold; [`passage`] is how the library does it.
+//!
+//! - [`hold`]: one port; [`held`]: one block; [`roster`]: all blocks of this process.
+//! - [`acquire`] takes a block, from the ports that [`ranges`] allows, if [`descriptors`] last.
+//! - [`consume`] binds sockets to ports of a block.
+//! - [`registry`] and [`owner_file`] tell the other processes of the user who holds what.
+
+mod acquire;
+mod consume;
+mod descriptors;
+mod held;
+mod hold;
+mod look;
+mod owner_file;
+mod passage;
+mod ranges;
+mod registry;
+mod roster;
+
+pub(crate) use acquire::{acquire, namespace};
+pub(crate) use consume::{associate, associated, bind, listen};
+pub(crate) use held::Held;
+pub(crate) use look::{port, reservations};
+pub use passage::Technique;
+pub(crate) use passage::technique;
+pub(crate) use roster::{hand_over, is_held, release, release_token};

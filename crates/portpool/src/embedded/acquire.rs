@@ -1,0 +1,221 @@
+//! Taking a block: all of its ports are held, or none.
+
+use std::{fs, io, os::fd::AsFd, os::unix::fs::MetadataExt, sync::Arc};
+
+use portpool_core::{
+    Occupancy, PortBitmap, PortRange, RangeSet, Refusal, Request, Transport, Want, Wildcard, place,
+};
+
+use super::{
+    descriptors::make_room,
+    held::Held,
+    hold::{Hold, Miss},
+    look,
+    ranges::{ephemeral_range, ranges_for},
+    roster::roster,
+};
+use crate::{
+    claim::{new_token, random},
+    error::{AcquireError, Failure},
+    reservation::Block,
+    socket::owner_socket,
+    sys,
+};
+
+/// Reserves a block of the same numbers of each transport.
+pub(crate) fn acquire(request: &Request) -> Result<Vec<Arc<Held>>, AcquireError> {
+    let taking = Taking {
+        request: *request,
+        namespace: namespace().map_err(|failure| AcquireError::Failure {
+            request: *request,
+            failure,
+        })?,
+    };
+    match &request.want {
+        Want::Specific(range) => taking.specific(*range),
+        Want::Wildcard(wanted) => taking.wildcard(wanted),
+    }
+}
+
+/// What tells the network namespace of the calling thread from others.
+pub(crate) fn namespace() -> Result<u64, Failure> {
+    let probe = owner_socket(Transport::Udp)?;
+    match sys::netns_cookie(probe.as_fd()) {
+        Ok(cookie) => Ok(cookie),
+        // Before Linux 5.14 there are no cookies; inodes are good enough among live processes.
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+            let file = fs::metadata("/proc/thread-self/ns/net");
+            Ok(file.map_err(Failure::of("stat"))?.ino())
+        }
+        Err(error) => Err(Failure::of("getsockopt")(error)),
+    }
+}
+
+struct Taking {
+    request: Request,
+    namespace: u64,
+}
+
+type Holds = Vec<(Transport, Vec<Hold>)>;
+
+impl Taking {
+    fn specific(&self, range: PortRange) -> Result<Vec<Arc<Held>>, AcquireError> {
+        match self.take(range)? {
+            Ok(holds) => self.keep(range, holds),
+            Err(_) => Err(self.refused(Some(range), Refusal::InUse)),
+        }
+    }
+
+    fn wildcard(&self, wanted: &Wildcard) -> Result<Vec<Arc<Held>>, AcquireError> {
+        let ranges = ranges_for(wanted);
+        if ranges.is_empty() {
+            return Err(AcquireError::OnlyEphemeral {
+                request: self.request,
+                ephemeral: ephemeral_range().unwrap_or(PortRange::ALL),
+            });
+        }
+        let mut tries = 0;
+        // What is taken while another process tries a block may be free again by the second round.
+        for _ in 0..ROUND_COUNT {
+            let mut view = self.own_view();
+            while let Some(range) = self.place(&view, &ranges, wanted)? {
+                match self.take(range)? {
+                    Ok(holds) => return self.keep(range, holds),
+                    Err(port) => view.taken.set(port),
+                }
+                if tries == 0 {
+                    view.taken.union_with(&self.listed());
+                }
+                tries += 1;
+                if tries >= TRY_COUNT_MAX {
+                    let request = self.request;
+                    return Err(AcquireError::Contended { request, tries });
+                }
+            }
+        }
+        Err(self.refused(None, Refusal::NoRoom))
+    }
+
+    /// Holds every port of `range`, or none and says which one somebody has.
+    fn take(&self, range: PortRange) -> Result<Result<Holds, portpool_core::Port>, AcquireError> {
+        let count = self.request.transports.iter().count() as u64;
+        let needed = count * u64::from(range.count().number());
+        if needed > FEW {
+            self.make_room(needed)?;
+        }
+        let mut held = hold_all(self.request.transports.iter(), range);
+        if matches!(held, Err(Miss::Descriptors)) {
+            self.make_room(needed)?;
+            held = hold_all(self.request.transports.iter(), range);
+        }
+        match held {
+            Ok(holds) => Ok(Ok(holds)),
+            Err(Miss::Taken(port)) => Ok(Err(port)),
+            Err(Miss::Privileged) => Err(self.refused(Some(range), Refusal::PrivilegedPort)),
+            // Another thread has taken what there was room for.
+            Err(Miss::Descriptors) => {
+                let full = io::Error::from_raw_os_error(libc::EMFILE);
+                Err(self.failed(Failure::of("socket")(full)))
+            }
+            Err(Miss::Failed(failure)) => Err(self.failed(failure)),
+        }
+    }
+
+    fn make_room(&self, needed: u64) -> Result<(), AcquireError> {
+        make_room(needed).map_err(|short| AcquireError::Descriptors {
+            request: self.request,
+            missing_count: short.missing_count,
+            limit: short.limit,
+        })
+    }
+
+    fn keep(&self, range: PortRange, holds: Holds) -> Result<Vec<Arc<Held>>, AcquireError> {
+        let mut roster = roster();
+        let mut blocks = Vec::with_capacity(holds.len());
+        for (transport, holds) in holds {
+            let token = loop {
+                let token = new_token();
+                let token = token.map_err(|error| self.failed(Failure::of("getrandom")(error)))?;
+                if !roster.has_token(token) {
+                    break token;
+                }
+            };
+            let block = Block {
+                transport,
+                range,
+                token,
+            };
+            blocks.push(Arc::new(Held::new(block, self.namespace, holds)));
+        }
+        roster.enter(&blocks);
+        Ok(blocks)
+    }
+
+    fn place(
+        &self,
+        view: &Occupancy,
+        ranges: &RangeSet,
+        wanted: &Wildcard,
+    ) -> Result<Option<PortRange>, AcquireError> {
+        let seed = random().map_err(|error| self.failed(Failure::of("getrandom")(error)))?;
+        Ok(place(view, ranges, wanted, seed))
+    }
+
+    fn own_view(&self) -> Occupancy {
+        let roster = roster();
+        let mut view = Occupancy::default();
+        for transport in self.request.transports.iter() {
+            view.taken
+                .union_with(&roster.taken(transport, self.namespace));
+            view.recent.union_with(&roster.recent(transport));
+        }
+        view
+    }
+
+    /// The ports that other processes of the user have listed. Only a short cut: binding decides.
+    fn listed(&self) -> PortBitmap {
+        let mut listed = PortBitmap::empty();
+        let records = look::reservations(self.namespace).unwrap_or_default();
+        let wanted = |record: &&portpool_core::abi::Record| {
+            self.request.transports.contains(record.transport)
+        };
+        for record in records.iter().filter(wanted) {
+            listed.set_range(record.range);
+        }
+        listed
+    }
+
+    fn refused(&self, range: Option<PortRange>, refusal: Refusal) -> AcquireError {
+        AcquireError::Refused {
+            request: self.request,
+            range,
+            refusal,
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> AcquireError {
+        AcquireError::Failure {
+            request: self.request,
+            failure,
+        }
+    }
+}
+
+/// What was taken before a miss is let go of.
+fn hold_all(transports: impl Iterator<Item = Transport>, range: PortRange) -> Result<Holds, Miss> {
+    let mut all = Vec::with_capacity(2);
+    for transport in transports {
+        let mut holds = Vec::with_capacity(usize::from(range.count().number()));
+        for port in range.ports() {
+            holds.push(Hold::take(transport, port)?);
+        }
+        all.push((transport, holds));
+    }
+    Ok(all)
+}
+
+/// Blocks this small are tried before anything is counted.
+const FEW: u64 = 16;
+const ROUND_COUNT: u32 = 2;
+/// Each try rules out at least one port for its round.
+const TRY_COUNT_MAX: u32 = ROUND_COUNT * 65_536;

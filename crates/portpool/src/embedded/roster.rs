@@ -1,0 +1,186 @@
+//! All blocks that this process holds, and which sockets are associated with them.
+//!
+//! One for the process, not for a [`Pool`](crate::Pool): a token is good with every one of them.
+
+use std::{
+    collections::BTreeMap,
+    mem, process,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use portpool_core::{PortBitmap, PortRange, Refusal, Token, Transport};
+
+use super::{
+    held::{Held, Slot},
+    owner_file::OwnerFile,
+};
+use crate::{claim::since_boot, error::ReleaseError};
+
+/// What this process holds.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    process: u32,
+    held: BTreeMap<Token, Arc<Held>>,
+    /// Socket cookie to token. The kernel never gives a cookie twice.
+    associations: BTreeMap<u64, Token>,
+    released: Vec<Released>,
+    file: OwnerFile,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Released {
+    transport: Transport,
+    range: PortRange,
+    /// In nanoseconds since boot.
+    at: u64,
+}
+
+/// The roster of the calling process; a fork starts with an empty one.
+pub(crate) fn roster() -> MutexGuard<'static, Roster> {
+    let mut roster = ROSTER.lock().unwrap_or_else(PoisonError::into_inner);
+    if roster.process != process::id() {
+        let inherited = mem::replace(&mut *roster, Roster::empty());
+        roster.process = process::id();
+        inherited.file.leave_to_parent();
+        for held in inherited.held.values() {
+            held.close_copies();
+        }
+    }
+    roster
+}
+
+/// Ends a reservation of this process and gives its holds to the caller.
+pub(crate) fn hand_over(held: &Held) -> Vec<Slot> {
+    let mut roster = roster();
+    if roster.held.remove(&held.block.token).is_some() {
+        roster.publish();
+    }
+    held.take()
+}
+
+/// Ends a reservation of this process.
+pub(crate) fn release(held: &Held) {
+    let mut roster = roster();
+    if roster.held.remove(&held.block.token).is_some() {
+        // The record goes first: a listed port is a held one.
+        roster.publish();
+        roster.rest(held);
+    }
+    held.close();
+}
+
+/// Whether this process has a reservation with this token.
+pub(crate) fn is_held(token: Token) -> bool {
+    roster().has_token(token)
+}
+
+/// Ends a reservation by its name.
+pub(crate) fn release_token(
+    token: Token,
+    transport: Option<Transport>,
+) -> Result<(), ReleaseError> {
+    let refused = |refusal| Err(ReleaseError::Refused { token, refusal });
+    let Some(held) = roster().find(token) else {
+        return refused(Refusal::UnknownToken);
+    };
+    match transport {
+        None => refused(Refusal::UnsupportedSocket),
+        Some(transport) if transport != held.block.transport => refused(Refusal::WrongTransport),
+        Some(_) => {
+            release(&held);
+            Ok(())
+        }
+    }
+}
+
+impl Roster {
+    const fn empty() -> Roster {
+        Roster {
+            process: 0,
+            held: BTreeMap::new(),
+            associations: BTreeMap::new(),
+            released: Vec::new(),
+            file: OwnerFile::none(),
+        }
+    }
+
+    /// Lists blocks, which are held already.
+    pub(crate) fn enter(&mut self, blocks: &[Arc<Held>]) {
+        let named = blocks.iter().map(|held| (held.block.token, held.clone()));
+        self.held.extend(named);
+        self.publish();
+    }
+
+    /// Notes that the socket with this cookie is to have a port of the block.
+    pub(crate) fn associate(&mut self, cookie: u64, token: Token) {
+        self.associations.insert(cookie, token);
+        while self.associations.len() > ASSOCIATION_COUNT_MAX {
+            // The sockets that were made first.
+            self.associations.pop_first();
+        }
+    }
+
+    pub(crate) fn find(&self, token: Token) -> Option<Arc<Held>> {
+        self.held.get(&token).cloned()
+    }
+
+    pub(crate) fn association(&self, cookie: u64) -> Option<Token> {
+        self.associations.get(&cookie).copied()
+    }
+
+    pub(crate) fn has_token(&self, token: Token) -> bool {
+        self.held.contains_key(&token)
+    }
+
+    /// The ports of this process, which need not be tried.
+    pub(crate) fn taken(&self, transport: Transport, namespace: u64) -> PortBitmap {
+        let mut taken = PortBitmap::empty();
+        for held in self.held.values() {
+            if (held.block.transport, held.namespace) == (transport, namespace) {
+                taken.set_range(held.block.range);
+            }
+        }
+        taken
+    }
+
+    /// The ports that this process released a short while ago.
+    pub(crate) fn recent(&self, transport: Transport) -> PortBitmap {
+        let mut recent = PortBitmap::empty();
+        let now = since_boot();
+        let resting = self.released.iter().filter(|it| it.rests(now));
+        for released in resting.filter(|it| it.transport == transport) {
+            recent.set_range(released.range);
+        }
+        recent
+    }
+
+    fn rest(&mut self, held: &Held) {
+        let now = since_boot();
+        self.released.retain(|released| released.rests(now));
+        if self.released.len() < RELEASED_COUNT_MAX {
+            self.released.push(Released {
+                transport: held.block.transport,
+                range: held.block.range,
+                at: now,
+            });
+        }
+    }
+
+    fn publish(&mut self) {
+        self.file.write(self.held.values());
+    }
+}
+
+impl Released {
+    fn rests(&self, now: u64) -> bool {
+        now.saturating_sub(self.at) < REST_TIME.as_nanos() as u64
+    }
+}
+
+static ROSTER: Mutex<Roster> = Mutex::new(Roster::empty());
+
+const ASSOCIATION_COUNT_MAX: usize = 65_536;
+const RELEASED_COUNT_MAX: usize = 1024;
+/// As long as the kernel keeps the end of a connection.
+const REST_TIME: Duration = Duration::from_secs(60);

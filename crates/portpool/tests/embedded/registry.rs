@@ -1,0 +1,155 @@
+//! What processes of one user see of one another.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+};
+
+use portpool::{PortRange, Transport, Transports};
+
+use crate::kit::{
+    Folder, Other, command, eventually, free_range, pool, role, specific, tell, wait_for_end,
+};
+
+/// Runs a role with a runtime directory of its own.
+fn start(test: &str, role: &str, runtime: &Folder) -> Other {
+    let mut again = command(test, role);
+    again.env("XDG_RUNTIME_DIR", &runtime.0);
+    Other::spawn(again)
+}
+
+fn hold(range: &str) {
+    let range: PortRange = range.parse().expect("a range");
+    let request = specific(Transports::Both, range);
+    let ports = eventually(|| pool().acquire(&request));
+    tell("held");
+    wait_for_end();
+    drop(ports);
+    tell("released");
+}
+
+fn look() {
+    match pool().reservations() {
+        Ok(records) => {
+            let lines = records
+                .iter()
+                .map(|it| format!("{} {} {}", it.transport, it.range, it.owner_pid));
+            tell(lines.collect::<Vec<_>>().join(", "));
+        }
+        Err(error) => tell(error),
+    }
+}
+
+#[test]
+fn reservations_of_other_processes_are_listed_until_they_end() {
+    let test = "registry::reservations_of_other_processes_are_listed_until_they_end";
+    match role().as_deref() {
+        Some("look") => return look(),
+        Some(range) => return hold(range),
+        None => {}
+    }
+    let runtime = Folder::new("listed");
+    let seen = || {
+        let mut other = start(test, "look", &runtime);
+        let seen = other.hear();
+        other.finish();
+        seen
+    };
+    let files = || fs::read_dir(runtime.0.join("portpool")).map_or(0, Iterator::count);
+    assert_eq!(seen(), "");
+    let range = free_range(2).to_string();
+    let mut other = start(test, &range, &runtime);
+    assert_eq!(other.hear(), "held");
+    let pid = other.pid();
+    assert_eq!(seen(), format!("tcp {range} {pid}, udp {range} {pid}"));
+    other.kill();
+    assert_ne!(files(), 0);
+    assert_eq!(seen(), "");
+    assert_eq!(files(), 0, "whoever looks tidies up");
+    let mut other = start(test, &range, &runtime);
+    assert_eq!(other.hear(), "held");
+    other.finish();
+    assert_eq!(files(), 0, "who releases tidies up");
+}
+
+#[test]
+fn a_port_names_its_owner() {
+    let test = "registry::a_port_names_its_owner";
+    if let Some(range) = role() {
+        let range: PortRange = range.parse().expect("a range");
+        let ports = eventually(|| pool().acquire(&specific(Transports::Tcp, range)));
+        let state = pool().port(Transport::Tcp, range.first()).expect("look");
+        let record = state.reservation.expect("a reservation");
+        assert_eq!(record.owner_pid, std::process::id());
+        assert_eq!(record.token, ports.blocks()[0].token);
+        assert_eq!(state.socket_count, 0);
+        let listener = ports.tcp_listener([127, 0, 0, 1].into()).expect("listen");
+        let state = pool().port(Transport::Tcp, range.first()).expect("look");
+        assert_eq!(state.socket_count, 1);
+        drop(listener);
+        let other = pool().port(Transport::Udp, range.first()).expect("look");
+        assert_eq!((other.reservation, other.socket_count), (None, 0));
+        return tell("named");
+    }
+    let runtime = Folder::new("named");
+    let mut other = start(test, &free_range(1).to_string(), &runtime);
+    assert_eq!(other.hear(), "named");
+    other.finish();
+}
+
+#[test]
+fn a_directory_that_others_may_write_to_is_not_trusted() {
+    let test = "registry::a_directory_that_others_may_write_to_is_not_trusted";
+    match role().as_deref() {
+        Some("look") => return look(),
+        Some(range) => return hold(range),
+        None => {}
+    }
+    let runtime = Folder::new("hostile");
+    let registry = runtime.0.join("portpool");
+    let seen = || {
+        let mut other = start(test, "look", &runtime);
+        let seen = other.hear();
+        other.finish();
+        // The promise does not depend on the list.
+        let mut other = start(test, &free_range(1).to_string(), &runtime);
+        assert_eq!(other.hear(), "held");
+        other.finish();
+        seen
+    };
+    let elsewhere = Folder::new("elsewhere");
+    symlink(&elsewhere.0, &registry).expect("link");
+    assert!(seen().contains("a symbolic link"), "{}", seen());
+    assert_eq!(fs::read_dir(&elsewhere.0).expect("list").count(), 0);
+    fs::remove_file(&registry).expect("remove");
+    fs::write(&registry, "").expect("write");
+    assert!(seen().contains("no directory"), "{}", seen());
+    fs::remove_file(&registry).expect("remove");
+    fs::create_dir(&registry).expect("make");
+    fs::set_permissions(&registry, PermissionsExt::from_mode(0o770)).expect("chmod");
+    assert!(seen().contains("others than its owner"), "{}", seen());
+    assert_eq!(fs::read_dir(&registry).expect("list").count(), 0);
+}
+
+mod as_root {
+    use std::fs;
+
+    use super::{look, start};
+    use crate::kit::{Folder, role};
+
+    #[test]
+    fn a_directory_of_another_user_is_not_trusted() {
+        let test = "registry::as_root::a_directory_of_another_user_is_not_trusted";
+        if role().is_some() {
+            return look();
+        }
+        let runtime = Folder::new("foreign");
+        let registry = runtime.0.join("portpool");
+        fs::create_dir(&registry).expect("make");
+        std::os::unix::fs::chown(&registry, Some(65534), None).expect("chown");
+        let mut other = start(test, "look", &runtime);
+        let seen = other.hear();
+        assert!(seen.contains("belongs to another user"), "{seen}");
+        other.finish();
+    }
+}
