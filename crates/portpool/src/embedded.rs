@@ -5,7 +5,7 @@
 //! plain `bind` of this process to get past its own hold; [`passage`] is how the library does it.
 //!
 //! - [`hold`]: one port; [`held`]: one block; [`roster`]: all blocks of this process.
-//! - [`acquire`] takes a block, from the ports that [`ranges`] allows, if [`descriptors`] last.
+//! - [`mod@acquire`] takes a block, from the ports that [`ranges`] allows, if [`descriptors`] last.
 //! - [`consume`] binds sockets to ports of a block.
 //! - [`registry`] and [`owner_file`] tell the other processes of the user who holds what.
 

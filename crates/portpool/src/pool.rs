@@ -67,7 +67,7 @@ impl Builder {
     }
 
     /// Whether a socket that could get its port only by [`Technique::Window`](crate::Technique) is
-    /// refused with [`BindError::Window`](crate::BindError::Window). By default it is not.
+    /// refused with [`BindError::Window`]. By default it is not.
     pub fn strict(mut self, is_strict: bool) -> Builder {
         self.is_strict = is_strict;
         self
