@@ -55,6 +55,9 @@ impl<'listener> Call<'listener> {
 
     /// A copy of the descriptor that the call is about, if there is one.
     pub(crate) fn socket(&self) -> Result<Option<OwnedFd>, Closed> {
+        if self.descriptor() < 0 {
+            return Ok(None); // pidfd_getfd's wrapper takes it for a bug of ours.
+        }
         let process = open(self.notification.thread).ok_or(Closed)?;
         let socket = match pidfd_getfd(&process, self.descriptor(), PidfdGetfdFlags::empty()) {
             Ok(socket) => socket,

@@ -148,6 +148,12 @@ pub(crate) enum Family {
     Both,
 }
 
+impl Family {
+    pub(crate) fn collides(self, other: Family) -> bool {
+        self == other || self == Family::Both || other == Family::Both
+    }
+}
+
 /// A socket bound to the port of every address of both families, or of IPv4 where there is no other.
 pub(crate) fn held(transport: Transport, port: u16) -> io::Result<OwnedFd> {
     match held_by(transport, Family::Both, port) {

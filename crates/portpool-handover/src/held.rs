@@ -121,7 +121,7 @@ impl Held {
         let backlog = call.backlog();
         let reuses_port = socket.reuses_port()?;
         let technique = if self.has_lent(socket) {
-            self.listen_lent(socket, backlog)?
+            self.listen_lent(socket, backlog, strict)?
         } else if self.may_untie && !(reuses_port && self.has_group) {
             self.has_group |= reuses_port;
             self.detour(socket, Some(SOCKET_DEVICE), || socket.listen(backlog))?;
@@ -153,10 +153,11 @@ impl Held {
             return;
         };
         match family {
-            Family::V4 if self.twins.v6.is_some() => self.twins.v4 = Some(socket),
-            Family::V6Only => self.twins.v6 = Some(socket),
             Family::V4 | Family::Both => self.guard = Some(socket),
+            Family::V6Only => self.twins.v6 = Some(socket),
         }
+        // A pair without a third: the one of IPv4 is the guard then.
+        self.guard = self.guard.take().or_else(|| self.twins.v4.take());
         self.lent = None;
         self.is_aside = false;
         self.was_handed = false;
@@ -165,13 +166,7 @@ impl Held {
     /// Whether [`regain`](Held::regain) is worth a try.
     pub(crate) fn wants_regain(&self) -> bool {
         let Some(lent) = &self.lent else { return false };
-        let is_held = self.guard.is_some()
-            || match lent.family {
-                Family::V4 => self.twins.v4.is_some(),
-                Family::V6Only => self.twins.v6.is_some(),
-                Family::Both => self.twins.v4.is_some() || self.twins.v6.is_some(),
-            };
-        lent.keeps_out && !is_held
+        lent.keeps_out && self.in_the_way(lent.family).is_empty()
     }
 
     /// Whether a process has a socket of the port, or had a connection a moment ago.
@@ -180,12 +175,15 @@ impl Held {
         if !self.was_handed {
             return Ok(false); // Nobody but us could have let it in.
         }
-        let Some(family) = self.guard.as_ref().map(family_of_guard).transpose()? else {
+        if self.lent.is_some() {
             return Ok(true);
-        };
+        }
         // Tied to loopback it collides with every socket but those that are aside.
         self.put_aside()?;
-        let probe = plain(self.transport, family)?;
+        let (probe, family) = match plain(self.transport, Family::Both) {
+            Ok(probe) => (probe, Family::Both),
+            Err(_) => (plain(self.transport, Family::V4)?, Family::V4),
+        };
         let (socket, _) = Socket::new(probe.as_fd())
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOTSOCK))?;
         socket.set_device(LOOPBACK_DEVICE)?;
@@ -209,7 +207,7 @@ impl Held {
             transport: self.transport,
             port: self.port,
             socket: self.guard?,
-            twins: Twins::default(),
+            twins: self.twins,
         })
     }
 
@@ -343,7 +341,7 @@ impl Held {
         if self.is_aside || self.lent.is_some() {
             return Ok(false);
         }
-        let is_guard = self.guard.as_ref().map(family_of_guard).transpose()? == Some(family);
+        let is_guard = self.guard.as_ref().and_then(family_of_held) == Some(family);
         let place = match family {
             _ if is_guard => &mut self.guard,
             Family::V4 => &mut self.twins.v4,
@@ -366,28 +364,39 @@ impl Held {
     }
 
     /// What is held beside the lent socket goes only here: until it listens, it needs the help.
-    fn listen_lent(&mut self, socket: Socket<'_>, backlog: i32) -> io::Result<Technique> {
+    fn listen_lent(
+        &mut self,
+        socket: Socket<'_>,
+        backlog: i32,
+        strict: bool,
+    ) -> io::Result<Technique> {
         let Some(lent) = &mut self.lent else {
             return Ok(Technique::Unguarded);
         };
-        let technique = match lent.keeps_out {
-            true => Technique::Swap,
-            false => Technique::Unguarded,
-        };
+        let was_guard = lent.keeps_out;
         lent.keeps_out = true;
         let (family, reuses_address) = (lent.family, lent.reuses_address);
-        self.guard = None;
-        if family != Family::V6Only {
-            self.twins.v4 = None;
+        let held = [&mut self.guard, &mut self.twins.v4, &mut self.twins.v6];
+        for socket in held {
+            socket.take_if(|it| family_of_held(it).is_none_or(|it| it.collides(family)));
         }
-        if family != Family::V4 {
-            self.twins.v6 = None;
+        if !was_guard {
+            socket.listen(backlog)?;
+            return Ok(Technique::Unguarded);
         }
-        socket.listen(backlog)?;
-        // A listening socket keeps others out with the option too. Without it the connections it
-        // leaves behind would keep the program itself out for a minute after a restart.
-        socket.set_reuses_address(reuses_address)?;
-        Ok(technique)
+        match socket.listen(backlog) {
+            // A listening socket keeps others out with the option too. Without it the connections
+            // it leaves behind would keep the program itself out for a minute after a restart.
+            Ok(()) => socket.set_reuses_address(reuses_address)?,
+            // These are connections of that kind, and only with the option it gets past them.
+            Err(error) if is_in_use(&error) && reuses_address && !strict => {
+                socket.set_reuses_address(true)?;
+                socket.listen(backlog)?;
+                return Ok(Technique::Window);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Technique::Swap)
     }
 
     fn has_lent(&self, socket: Socket<'_>) -> bool {
@@ -421,10 +430,11 @@ impl Held {
 
     /// What is held of addresses of this family.
     fn in_the_way(&self, family: Family) -> Vec<Socket<'_>> {
-        let v4 = self.twins.v4.iter().filter(|_| family != Family::V6Only);
-        let v6 = self.twins.v6.iter().filter(|_| family != Family::V4);
-        let held = self.guard.iter().chain(v4).chain(v6);
-        held.filter_map(|socket| Some(Socket::new(socket.as_fd())?.0))
+        let held = [&self.guard, &self.twins.v4, &self.twins.v6];
+        let held = held.into_iter().flatten();
+        let colliding = held.filter(|it| family_of_held(it).is_none_or(|it| it.collides(family)));
+        colliding
+            .filter_map(|socket| Some(Socket::new(socket.as_fd())?.0))
             .collect()
     }
 }
@@ -466,14 +476,17 @@ fn family_of(socket: Socket<'_>, address: &SocketAddr) -> io::Result<Family> {
     })
 }
 
-fn family_of_guard(guard: &OwnedFd) -> io::Result<Family> {
-    let (socket, _) =
-        Socket::new(guard.as_fd()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOTSOCK))?;
-    Ok(if socket.is_v6()? {
-        Family::Both
-    } else {
-        Family::V4
+fn family_of_held(socket: &OwnedFd) -> Option<Family> {
+    let (socket, _) = Socket::new(socket.as_fd())?;
+    Some(match (socket.is_v6().ok()?, socket.is_v6_only().ok()?) {
+        (false, _) => Family::V4,
+        (true, true) => Family::V6Only,
+        (true, false) => Family::Both,
     })
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EADDRINUSE)
 }
 
 fn answer_of(technique: Technique) -> Answer {

@@ -17,6 +17,7 @@ use rustix::net::{
 
 use crate::{
     Error, Guard, Options, Use,
+    held::Held,
     supervisor::{Log, Supervisor},
     sys::{filter, notify::Listener},
 };
@@ -89,7 +90,7 @@ pub fn spawn(
 pub struct Supervised {
     child: Child,
     log: Arc<Mutex<Log>>,
-    serving: JoinHandle<Vec<Guard>>,
+    serving: JoinHandle<Vec<Held>>,
 }
 
 impl Supervised {
@@ -116,13 +117,15 @@ impl Supervised {
     pub fn finish(mut self) -> Finished {
         // Without this its own end would be waited for in vain; a status asked for before is kept.
         let _ = self.child.wait();
-        let guards = match self.serving.join() {
-            Ok(guards) => guards,
+        let held = match self.serving.join() {
+            Ok(held) => held,
             Err(panic) => std::panic::resume_unwind(panic),
         };
         let log = locked(&self.log);
         Finished {
-            guards,
+            // Only now: a process leaves its filter (6.18) before it closes its sockets, and one that
+            // was waited for has done both.
+            guards: held.into_iter().filter_map(Held::into_guard).collect(),
             uses: log.uses(),
             closed_call_count: log.closed_call_count,
         }
@@ -153,7 +156,8 @@ impl Supervised {
 /// What is left of a program that was handed ports.
 #[derive(Debug)]
 pub struct Finished {
-    /// Those that are still held. They may be on a network device that does not exist, which lets in
+    /// Those that are still held: all, unless a socket was swapped in for a guard and it or its
+    /// connections linger. They may be on a network device that does not exist, which lets in
     /// whoever ties a socket to another device.
     pub guards: Vec<Guard>,
     /// As [`Supervised::uses`].

@@ -76,8 +76,8 @@ impl Supervisor {
         Arc::clone(&self.log)
     }
 
-    /// Serves until no process is left under the filter; gives back the guards that are held.
-    pub(crate) fn serve(mut self, listener: &Listener) -> Vec<Guard> {
+    /// Serves until no process is left under the filter; gives back the ports.
+    pub(crate) fn serve(mut self, listener: &Listener) -> Vec<Held> {
         while self.wait(listener) {
             // The caller may have been killed meanwhile: nobody waits for an answer then.
             let Ok(notification) = listener.receive() else {
@@ -87,8 +87,7 @@ impl Supervisor {
             let answer = self.judge(&call);
             let _ = listener.answer(notification.id, answer);
         }
-        let held = self.held.into_values();
-        held.filter_map(Held::into_guard).collect()
+        self.held.into_values().collect()
     }
 
     /// Waits for the next call; false if there can be none any more.

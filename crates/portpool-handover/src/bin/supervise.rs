@@ -23,8 +23,8 @@ fn main() -> ExitCode {
 }
 
 /// `supervise [--strict] [--twins] [--zero WORD] [--udp-zero WORD] tcp|udp... -- program argument...`:
-/// `{1}` in an argument becomes the first port, and so on. Says the ports first and at the end
-/// the uses, on standard error.
+/// `{1}` in an argument becomes the first port, and so on. Says the ports and the process
+/// id first and the uses last, on standard error.
 fn run() -> Result<u8, Box<dyn Error>> {
     let mut guards: Vec<Guard> = Vec::new();
     let mut options = Options::default();
@@ -49,6 +49,7 @@ fn run() -> Result<u8, Box<dyn Error>> {
     command.env("PORTPOOL_PORTS", ports.join(","));
     eprintln!("ports {}", ports.join(" "));
     let mut served = spawn(command, guards, &options)?;
+    eprintln!("pid {}", served.id());
     let status = served.wait()?;
     eprintln!("ended");
     let code = status.code().and_then(|code| u8::try_from(code).ok());
