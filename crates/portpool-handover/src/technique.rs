@@ -29,15 +29,12 @@ pub enum Technique {
 }
 
 impl Technique {
-    /// Whether no other process fitted in, as long as it does not tie its sockets to devices.
+    /// Whether the port was kept from every other process, as long as that does not tie its sockets
+    /// to devices. After a swap it is not: the program may close the socket.
     pub fn is_gap_free(self) -> bool {
         match self {
-            Technique::Detour
-            | Technique::Pin
-            | Technique::OwnDevice
-            | Technique::Swap
-            | Technique::Refused => true,
-            Technique::Unguarded | Technique::Window => false,
+            Technique::Detour | Technique::Pin | Technique::OwnDevice | Technique::Refused => true,
+            Technique::Swap | Technique::Unguarded | Technique::Window => false,
         }
     }
 

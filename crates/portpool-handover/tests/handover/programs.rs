@@ -152,7 +152,9 @@ fn serves(mut run: Run) -> Vec<String> {
     assert_alone(port);
     run.stop_program(Signal::TERM);
     let report = run.end();
-    drop(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).expect("free"));
+    until("the port is free", || {
+        TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok()
+    });
     report.ways().into_iter().map(str::to_owned).collect()
 }
 
