@@ -124,7 +124,7 @@ impl Held {
             self.listen_lent(socket, backlog, strict)?
         } else if self.may_untie && !(reuses_port && self.has_group) {
             self.has_group |= reuses_port;
-            self.detour(socket, Some(SOCKET_DEVICE), || socket.listen(backlog))?;
+            self.detour(socket, SOCKET_DEVICE, || socket.listen(backlog))?;
             Technique::Detour
         } else if self
             .in_the_way(family_of(socket, &socket.address()?)?)
@@ -212,19 +212,14 @@ impl Held {
     }
 
     fn bind_udp(&mut self, socket: Socket<'_>, address: &SocketAddr) -> io::Result<Technique> {
-        if socket.device()? != 0 {
+        let Some(device) = free_device(socket, address)? else {
             return self.bind_on_its_device(socket, address);
-        }
+        };
         self.put_aside()?;
-        let device = address::detour_device(address);
-        if let Some(device) = device {
-            socket.set_device(device)?;
-        }
+        socket.set_device(device)?;
         let bound = socket.bind(address);
-        if device.is_some() {
-            // The guard stays aside: on the same device it would get some of the datagrams.
-            socket.disconnect()?;
-        }
+        // The guard stays aside: on the same device it would get some of the datagrams.
+        socket.disconnect()?;
         bound.map(|()| Technique::Detour)
     }
 
@@ -235,9 +230,9 @@ impl Held {
         address: &SocketAddr,
         strict: bool,
     ) -> io::Result<Technique> {
-        if socket.device()? != 0 {
+        let Some(device) = free_device(socket, address)? else {
             return self.bind_on_its_device(socket, address);
-        }
+        };
         let is_loopback = address::is_loopback(address);
         let reuses_port = socket.reuses_port()?;
         // Sockets that share a port share its connections only if they were on the same device when
@@ -246,9 +241,7 @@ impl Held {
             if self.has_group && reuses_port {
                 self.is_used()?; // Forgets the group if it is gone.
             }
-            self.detour(socket, address::detour_device(address), || {
-                socket.bind(address)
-            })?;
+            self.detour(socket, device, || socket.bind(address))?;
             return Ok(Technique::Detour);
         }
         if is_loopback {
@@ -301,13 +294,10 @@ impl Held {
     fn detour(
         &mut self,
         socket: Socket<'_>,
-        device: Option<u32>,
+        device: u32,
         act: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
         self.put_aside()?;
-        let Some(device) = device else {
-            return act(); // It ties the socket, and the guard has to stay where it is.
-        };
         let done = socket.set_device(device).and_then(|()| act());
         let untied = socket.set_device(0);
         self.put_back()?;
@@ -437,6 +427,12 @@ impl Held {
             .filter_map(|socket| Some(Socket::new(socket.as_fd())?.0))
             .collect()
     }
+}
+
+/// Where to put the socket for a detour; nothing if it is, or will be by its address, on a device.
+fn free_device(socket: Socket<'_>, address: &SocketAddr) -> io::Result<Option<u32>> {
+    let is_free = socket.device()? == 0;
+    Ok(is_free.then(|| address::detour_device(address)).flatten())
 }
 
 /// Whether binding would work, tried on another socket: one that is on a device already and then is

@@ -14,7 +14,8 @@ pub enum Technique {
     /// A loopback address: the socket stays tied to the loopback device, the guard to none that
     /// exists.
     Pin,
-    /// The program had tied the socket to a device by itself, and the guard was out of its way.
+    /// The program had tied the socket to a device, by an option or by a link-local address, and the
+    /// guard was out of its way.
     OwnDevice,
     /// The socket was replaced by one that was bound already. The guard of that address family is
     /// gone until the program closes the socket.
