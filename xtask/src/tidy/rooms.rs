@@ -42,6 +42,13 @@ const ROOMS: &[Room] = &[
         },
     },
     Room {
+        name: "portpool-handover",
+        may_use: &[CORE],
+        unsafe_code: Unsafe::Denied {
+            except: "crates/portpool-handover/src/sys",
+        },
+    },
+    Room {
         name: "portpool-keeper",
         may_use: &[CORE, "portpool-kernel", "portpool"],
         unsafe_code: Unsafe::Forbidden,

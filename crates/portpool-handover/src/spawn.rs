@@ -1,0 +1,230 @@
+//! Starts a program under the filter, and the thread that serves it.
+
+use std::{
+    fs,
+    io::{self, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::OwnedFd,
+    process::{Child, Command, ExitStatus},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+    recvmsg, socketpair,
+};
+
+use crate::{
+    Error, Guard, Options, Use,
+    held::Held,
+    supervisor::{Log, Supervisor},
+    sys::{filter, notify::Listener},
+};
+
+/// Set in the environment of programs that are handed ports.
+pub const SUPERVISED_VARIABLE: &str = "PORTPOOL_SUPERVISED";
+
+/// Starts a program that may bind the guarded ports, it and every process it starts.
+///
+/// The program and its descendants never gain privileges by an exec: set-user-ID bits and file
+/// capabilities have no effect. A pre-exec hook of `command` must not bind or listen. The guards stay
+/// held until none of these processes is left; while they run, this process must: without it,
+/// their calls of bind and listen fail with `ENOSYS`.
+///
+/// # Errors
+/// [`Error`] says which step failed; nothing runs then, and the guards are gone.
+pub fn spawn(
+    mut command: Command,
+    guards: Vec<Guard>,
+    options: &Options,
+) -> Result<Supervised, Error> {
+    if is_supervised() {
+        return Err(Error::Nested);
+    }
+    command.env(SUPERVISED_VARIABLE, "1");
+    let supervisor = Supervisor::new(guards, *options);
+    let supervisor = supervisor.map_err(Error::of("socket"))?;
+    let (here, there) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(Error::of("socketpair"))?;
+    filter::install(&mut command, there);
+    let child = command.spawn();
+    drop(command); // And with it this process's copy of the other end.
+    let received = receive(&here).map_err(Error::of("recvmsg"))?;
+    let child = match (child, &received) {
+        (Ok(child), _) => child,
+        (Err(_), Received::Refused(errno)) => return Err(refused(*errno)),
+        (Err(cause), _) => return Err(Error::Spawn { cause }),
+    };
+    let mut child = Tethered(Some(child));
+    let Received::Listener(listener) = received else {
+        return Err(Error::Filter {
+            cause: io::Error::from(io::ErrorKind::UnexpectedEof),
+        });
+    };
+    let log = supervisor.log();
+    let listener = Listener::new(listener);
+    let serving = thread::Builder::new()
+        .name("portpool-serve".to_owned())
+        .spawn(move || supervisor.serve(&listener))
+        .map_err(Error::of("starting a thread"))?;
+    let Some(child) = child.0.take() else {
+        unreachable!("nobody else takes the child");
+    };
+    Ok(Supervised {
+        child,
+        log,
+        serving,
+    })
+}
+
+/// A program that is handed ports.
+///
+/// Dropping it ends neither the program nor the thread that serves it.
+#[derive(Debug)]
+pub struct Supervised {
+    child: Child,
+    log: Arc<Mutex<Log>>,
+    serving: JoinHandle<Vec<Held>>,
+}
+
+impl Supervised {
+    /// Waits until the program has ended. Processes it left behind are served on.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+
+    /// The program, for its pipes or to kill it.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Waits until the program and everything it started have ended.
+    ///
+    /// Before Linux 6.11 a process that ended counts until its parent has asked how; one that has
+    /// made itself a subreaper must do so for orphans.
+    ///
+    /// # Panics
+    /// If the thread that served them did, which is a bug.
+    pub fn finish(mut self) -> Finished {
+        // Without this its own end would be waited for in vain; a status asked for before is kept.
+        let _ = self.child.wait();
+        let held = match self.serving.join() {
+            Ok(held) => held,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        let log = locked(&self.log);
+        Finished {
+            // Only now: a process leaves its filter (6.18) before it closes its sockets, and one that
+            // was waited for has done both.
+            guards: held.into_iter().filter_map(Held::into_guard).collect(),
+            uses: log.uses(),
+            closed_call_count: log.closed_call_count,
+        }
+    }
+
+    /// The process id of the program.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether a process is left that may bind the guarded ports.
+    pub fn is_serving(&self) -> bool {
+        !self.serving.is_finished()
+    }
+
+    /// How ports were handed over so far, in the order of ports.
+    pub fn uses(&self) -> Vec<Use> {
+        locked(&self.log).uses()
+    }
+
+    /// How many calls were left to the kernel because the calling process is closed to this one (it
+    /// is not dumpable, or its memory could not be read): a guarded port was in use for it.
+    pub fn closed_call_count(&self) -> u64 {
+        locked(&self.log).closed_call_count
+    }
+}
+
+/// What is left of a program that was handed ports.
+#[derive(Debug)]
+pub struct Finished {
+    /// Those that are still held: all, unless a socket was swapped in for a guard and it or its
+    /// connections linger. They may be on a network device that does not exist, which lets in
+    /// whoever ties a socket to another device.
+    pub guards: Vec<Guard>,
+    /// As [`Supervised::uses`].
+    pub uses: Vec<Use>,
+    /// As [`Supervised::closed_call_count`].
+    pub closed_call_count: u64,
+}
+
+pub(crate) fn locked(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills a program that would not be served.
+struct Tethered(Option<Child>);
+
+impl Drop for Tethered {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+enum Received {
+    Listener(OwnedFd),
+    /// The filter was refused with this error number.
+    Refused(i32),
+    /// The child did not get that far.
+    Nothing,
+}
+
+fn receive(channel: &OwnedFd) -> rustix::io::Result<Received> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0_u8; 4];
+    let mut text = [IoSliceMut::new(&mut bytes)];
+    let answer = rustix::io::retry_on_intr(|| {
+        recvmsg(channel, &mut text, &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut descriptors) = message
+            && let Some(listener) = descriptors.next()
+        {
+            return Ok(Received::Listener(listener));
+        }
+    }
+    Ok(match answer.bytes {
+        4 => Received::Refused(i32::from_ne_bytes(bytes)),
+        _ => Received::Nothing,
+    })
+}
+
+fn refused(errno: i32) -> Error {
+    match errno {
+        libc::EBUSY => Error::OtherListener,
+        libc::EINVAL | libc::ENOSYS => Error::Unsupported,
+        _ => Error::Filter {
+            cause: io::Error::from_raw_os_error(errno),
+        },
+    }
+}
+
+/// The variable alone may have been handed on by hand; the filter alone may be anybody's.
+fn is_supervised() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let is_filtered = status.lines().any(|line| line.trim_end() == "Seccomp:\t2");
+    is_filtered && std::env::var_os(SUPERVISED_VARIABLE).is_some()
+}

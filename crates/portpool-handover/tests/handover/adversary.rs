@@ -1,0 +1,134 @@
+//! Somebody outside spins on the port while a server starts and stops.
+
+use crate::stage::{Adversary, Stage, Who};
+
+#[test]
+fn nobody_gets_in_beside_a_loopback_server() {
+    assert_gap_free(Who::Nobody, Who::Nobody, "127.0.0.1", "tcp", 3);
+}
+
+#[test]
+fn nobody_gets_in_beside_a_udp_server() {
+    assert_gap_free(Who::Nobody, Who::Nobody, "0.0.0.0", "udp", 3);
+    assert_gap_free(Who::Nobody, Who::Nobody, "::", "udp", 3);
+}
+
+#[test]
+fn a_window_reports_itself() {
+    // What the adversary gets depends on the moment; that there is one is what counts.
+    measure_window(Who::Nobody, 1);
+    measure_window(Who::Nobody, 3);
+}
+
+#[test]
+fn nobody_gets_in_while_sockets_are_swapped() {
+    let stage = Stage::new(Who::Nobody);
+    let rounds = cycles() / 20;
+    let script = format!(
+        "read go; exec {} serve 0.0.0.0 {{1}} plain stay",
+        stage.actor()
+    );
+    for _ in 0..rounds {
+        let mut run = stage.run(&["--twins", "tcp"], &["sh", "-c", &script]);
+        let adversary = Adversary::start(&stage, Who::Nobody, run.port(), "tcp", 1);
+        run.tell();
+        assert_eq!([run.line(), run.line()], ["bind ok", "listen ok"]);
+        assert_eq!(run.line(), "reached 1");
+        let (_, binds, listens) = adversary.end();
+        assert_eq!((binds, listens), (0, 0));
+        assert_eq!(run.end().ways(), ["swap"]);
+    }
+    println!("swap: nobody in {rounds} hand-overs");
+}
+
+mod as_root {
+    use super::*;
+
+    #[test]
+    fn another_user_does_not_get_in_either() {
+        assert_gap_free(Who::Nobody, Who::Me, "127.0.0.1", "tcp", 1);
+        assert_gap_free(Who::Nobody, Who::Me, "0.0.0.0", "udp", 3);
+        measure_window(Who::Me, 1);
+    }
+
+    #[test]
+    fn nobody_gets_in_beside_a_wildcard_server_with_net_raw() {
+        assert_gap_free(Who::NetRaw, Who::Nobody, "0.0.0.0", "tcp", 3);
+        assert_gap_free(Who::NetRaw, Who::Me, "0.0.0.0", "tcp", 3);
+        assert_gap_free(Who::NetRaw, Who::Nobody, "::", "tcp", 1);
+    }
+}
+
+fn assert_gap_free(victim: Who, adversary: Who, ip: &str, transport: &str, flags: u32) {
+    let name = format!("{victim:?} {ip} {transport} against {adversary:?} with {flags}");
+    let mut tries = 0;
+    // On a busy machine the adversary may sleep through a whole run of the server.
+    while tries < u64::from(cycles()) {
+        let fight = fight(victim, adversary, ip, transport, flags);
+        println!("{name}: {fight:?}");
+        let won = (fight.binds, fight.listens, fight.failures);
+        assert_eq!(won, (0, 0, 0), "{name}");
+        assert!(!fight.ways.contains("window"), "{name}: {fight:?}");
+        tries += fight.tries;
+    }
+}
+
+fn measure_window(adversary: Who, flags: u32) {
+    let fight = fight(Who::Nobody, adversary, "0.0.0.0", "tcp", flags);
+    println!(
+        "window, {} cycles against {adversary:?} with {flags}: {} binds and {} listens of others, \
+         {} failures of the server",
+        cycles(),
+        fight.binds,
+        fight.listens,
+        fight.failures
+    );
+    assert_eq!(fight.ways, "window");
+}
+
+fn fight(victim: Who, adversary: Who, ip: &str, transport: &str, flags: u32) -> Fight {
+    let stage = Stage::new(victim);
+    let count = cycles().to_string();
+    // Waits for a line, so that the adversary is at work when it starts.
+    let script = format!(
+        "read go; {} cycles {ip} {{1}} {transport} {count}; read end",
+        stage.actor()
+    );
+    let mut run = stage.run(&[transport], &["sh", "-c", &script]);
+    let adversary = Adversary::start(&stage, adversary, run.port(), transport, flags);
+    run.tell();
+    // It goes on until the end of its standard input, and the port is held until then.
+    let mut line = String::new();
+    while !line.starts_with("cycles") {
+        line = run.line();
+        assert!(!line.is_empty(), "the server ended without a word");
+    }
+    let (tries, binds, listens) = adversary.end();
+    let report = run.end();
+    let words: Vec<&str> = line.split(' ').collect();
+    let number = |at: usize| words[at].parse::<u64>().expect("a number");
+    Fight {
+        tries,
+        binds,
+        listens,
+        failures: number(3) + number(5),
+        ways: report.ways().join(" "),
+    }
+}
+
+#[derive(Debug)]
+struct Fight {
+    tries: u64,
+    binds: u64,
+    listens: u64,
+    failures: u64,
+    ways: String,
+}
+
+/// Starts and stops of the server: `cargo xtask test --long` does more.
+fn cycles() -> u32 {
+    match std::env::var("PORTPOOL_TEST_SIZE").as_deref() {
+        Ok("long") => 10_000,
+        _ => 1_000,
+    }
+}
