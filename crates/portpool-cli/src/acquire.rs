@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portpool::{AcquireError, Pool, PoolKind, Reservation, Scope};
+use portpool::{AcquireError, Pool, PoolKind, Reservation, Scope, process::unblock_signals};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::FileType,
@@ -29,6 +29,7 @@ pub(crate) fn acquire(args: &AcquireArgs) -> Answer {
     let held = Held::acquire(&pool, &args.selectors, Scope::Associated, args.waiting.wait)?;
     // From here on a signal ends the hold in good order; before, it just ends the process.
     let signals = signals::ends().map_err(|error| Failure::failed("catch signals", error))?;
+    unblock_signals().map_err(|error| Failure::failed("catch signals", error))?;
     output::print(&held.grant.text(args.format, None))?;
     let mut watched = vec![PollFd::new(&signals, PollFlags::IN)];
     let stdin = io::stdin();

@@ -9,7 +9,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use portpool::{Pool, PoolKind, Scope, process::watch};
+use portpool::{
+    Pool, PoolKind, Scope,
+    process::{close_inherited, watch},
+};
 use rustix::{
     process::setsid,
     stdio::{dup2_stderr, dup2_stdout},
@@ -75,6 +78,8 @@ impl Report {
 /// The holder.
 pub(crate) fn hold(args: &HoldArgs) -> Answer {
     let root = args.tree_root;
+    // Locks and pipes that the caller left open are not the holder's to keep.
+    close_inherited().map_err(|error| Failure::failed("close what was inherited", error))?;
     // The kernel named this process after /proc/self/exe; the claim records its name.
     let _ = rustix::thread::set_name(c"portpool");
     // Watched before it is named in the claim, so that it cannot end unnoticed in between.

@@ -9,7 +9,7 @@ use std::{
 
 use portpool::{
     Pool, PoolKind, Scope, Transport,
-    process::{become_subreaper, spawn_tethered},
+    process::{become_subreaper, spawn_tethered, unblock_signals},
 };
 use rustix::{
     io::Errno,
@@ -83,6 +83,8 @@ fn supervise(command: &mut Command) -> Result<u8, Failure> {
     // Before the start, so that no end is missed.
     let mut signals =
         signals::to_pass_on().map_err(|error| Failure::failed("catch signals", error))?;
+    // Whoever started this may have blocked them, and the end of the command would go unnoticed.
+    unblock_signals().map_err(|error| Failure::failed("catch signals", error))?;
     let child = spawn_tethered(command).map_err(|error| cannot_start(command, &error))?;
     let child = Pid::from_child(&child);
     loop {

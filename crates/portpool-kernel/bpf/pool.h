@@ -68,22 +68,27 @@ struct view {
 	u64 owner_socket;
 };
 
+/* A fetch of what is there: the loads before it stay before it, those after it after it. */
+#define FETCH(place) __sync_fetch_and_add(place, 0)
+
 /*
  * Copies the live record of `token`. An element may be given back and filled again while it is
  * read: the id, unique for ever, read before and after says whether it is one record, and the
- * token in it whether it is the one asked for.
+ * token in it whether it is the one asked for. An element is filled with id 0 and gets its id when
+ * all else is there (sockopt.h), and loses it before it is given back: while the id stays the same,
+ * so does the rest.
  */
 static __noinline struct pp_record *find_record(u32 index, u64 token, struct view *view)
 {
 	void *map = bpf_map_lookup_elem(&reservations, &index);
-	volatile struct pp_record *record;
+	struct pp_record *record;
 
 	if (!map || !view)
 		return NULL;
 	record = bpf_map_lookup_elem(map, &token);
 	if (!record)
 		return NULL;
-	view->id = record->id;
+	view->id = FETCH(&record->id);
 	view->owner_start = record->owner_start;
 	view->root_start = record->root_start;
 	view->owner_pid = record->owner_pid;
@@ -95,9 +100,9 @@ static __noinline struct pp_record *find_record(u32 index, u64 token, struct vie
 	view->transport = record->transport;
 	view->shared = record->shared;
 	view->owner_socket = record->owner_socket;
-	if (!view->id || record->token != token || record->id != view->id)
+	if (!view->id || record->token != token || FETCH(&record->id) != view->id)
 		return NULL;
-	return (struct pp_record *)record;
+	return record;
 }
 
 static __always_inline bool block_has(const struct view *view, u32 port)

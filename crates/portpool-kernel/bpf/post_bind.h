@@ -19,6 +19,21 @@ static __always_inline int recount(struct pp_pool *pool, u32 transport, u32 port
 	return 0;
 }
 
+/* Kernel sockets are released unseen: their ports are held until somebody looks (attach, doctor). */
+static __noinline int hold_for_kernel(struct pp_pool *pool, u32 transport, u32 port)
+{
+	struct pp_occupancy *occupancy = occupancy_of(pool->index, transport);
+	u32 word = (port >> 6) & (PP_PORT_WORDS - 1);
+	u64 before;
+
+	if (!occupancy)
+		return E_NOBUFS;
+	before = __sync_fetch_and_or(&occupancy->held[word], 1ull << (port & 63));
+	FETCHED(before);
+	/* The bit stays also if the bind is refused: it may stand for another kernel socket by now. */
+	return is_claimed(occupancy, port) ? E_ACCES : 0;
+}
+
 /* A subflow is bound for a multipath TCP socket, which is what the program holds and closes. */
 static __noinline int count_subflow(struct pp_pool *pool, u32 port, u64 multipath_socket)
 {
@@ -31,34 +46,18 @@ static __noinline int count_subflow(struct pp_pool *pool, u32 port, u64 multipat
 		before = *counted;
 	if (!occupancy || !raise_in_use(occupancy, pool->index, PP_TCP, port))
 		return E_NOBUFS;
-	error = bpf_map_update_elem(&multipath, &multipath_socket, &fresh, BPF_ANY) ? E_NOBUFS : 0;
-	if (!error) {
-		pp_uncount(pool->index, pool->id, before);
-		error = pp_judge(pool->index, PP_TCP, port, 0);
-		if (error)
-			bpf_map_delete_elem(&multipath, &multipath_socket);
-	}
-	if (error)
+	if (bpf_map_update_elem(&multipath, &multipath_socket, &fresh, BPF_ANY)) {
+		/* No room to count it: nobody's bind fails for that, the port is held until somebody looks. */
 		lower_in_use(occupancy, pool->index, PP_TCP, port);
+		return hold_for_kernel(pool, PP_TCP, port);
+	}
+	pp_uncount(pool->index, pool->id, before);
+	error = pp_judge(pool->index, PP_TCP, port, 0);
+	if (error) {
+		bpf_map_delete_elem(&multipath, &multipath_socket);
+		lower_in_use(occupancy, pool->index, PP_TCP, port);
+	}
 	return error;
-}
-
-/* Kernel sockets are released unseen: their ports are held until somebody looks (attach, doctor). */
-static __noinline int hold_for_kernel(struct pp_pool *pool, u32 transport, u32 port)
-{
-	struct pp_occupancy *occupancy = occupancy_of(pool->index, transport);
-	u32 word = (port >> 6) & (PP_PORT_WORDS - 1);
-	u64 bit = 1ull << (port & 63);
-	u64 before;
-
-	if (!occupancy)
-		return E_NOBUFS;
-	before = __sync_fetch_and_or(&occupancy->held[word], bit);
-	if (!is_claimed(occupancy, port))
-		return 0;
-	if (!(before & bit))
-		__sync_fetch_and_and(&occupancy->held[word], ~bit);
-	return E_ACCES;
 }
 
 static __always_inline int after_bind(struct bpf_sock *ctx)

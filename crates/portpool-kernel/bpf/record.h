@@ -25,28 +25,35 @@ static __noinline int charge_uid(struct pp_pool *pool, u32 uid, u32 ports)
 	void *map = bpf_map_lookup_elem(&uids, &index);
 	u64 nothing = 0, before;
 	u64 *charged;
+	int error = 0;
 
 	if (!map)
 		return E_NOBUFS;
+	/* Before anything is added: what is refused must not be in the way of others for a moment. */
+	if (ports > pool->ports_per_uid)
+		return E_DQUOT;
 	charged = bpf_map_lookup_elem(map, &uid);
 	if (!charged) {
-		long error = bpf_map_update_elem(map, &uid, &nothing, BPF_NOEXIST);
+		long made = bpf_map_update_elem(map, &uid, &nothing, BPF_NOEXIST);
 
-		if (error && error != -E_EXIST) {
+		if (made && made != -E_EXIST) {
 			bpf_for_each_map_elem(map, reap_uid, NULL, 0);
-			error = bpf_map_update_elem(map, &uid, &nothing, BPF_NOEXIST);
+			made = bpf_map_update_elem(map, &uid, &nothing, BPF_NOEXIST);
 		}
 		charged = bpf_map_lookup_elem(map, &uid);
 		/* There was an entry, and it was reaped meanwhile. */
 		if (!charged)
-			return error && error != -E_EXIST ? E_NOBUFS : E_BUSY;
+			return made && made != -E_EXIST ? E_NOBUFS : E_BUSY;
 	}
 	before = __sync_fetch_and_add(charged, CHARGE(ports));
-	if (before < DEAD && (before >> 32) + 1 <= pool->reservations_per_uid &&
-	    (u32)before + ports <= pool->ports_per_uid)
-		return 0;
-	__sync_fetch_and_add(charged, -CHARGE(ports));
-	return before >= DEAD ? E_BUSY : E_DQUOT;
+	/* Reaped meanwhile, perhaps filled for another uid. With our charge in it an entry is not reaped any more. */
+	if (before >= DEAD || bpf_map_lookup_elem(map, &uid) != charged)
+		error = E_BUSY;
+	else if ((before >> 32) + 1 > pool->reservations_per_uid || (u32)before + ports > pool->ports_per_uid)
+		error = E_DQUOT;
+	if (error)
+		__sync_fetch_and_add(charged, -CHARGE(ports));
+	return error;
 }
 
 static __always_inline int uncharge_uid(u32 index, u32 uid, u32 ports)
@@ -88,15 +95,18 @@ static __noinline int charge(struct pp_pool *pool, u32 uid, u32 ports, bool shar
 	}
 	if (!shared)
 		return 0;
-	others = __sync_fetch_and_add(&totals->shared_reservations, 1);
-	other_ports = __sync_fetch_and_add(&totals->shared_ports, ports);
-	error = others >= pool->shared_reservations || other_ports + ports > pool->shared_ports ? E_NOSPC : 0;
-	if (!error)
-		error = charge_uid(pool, uid, ports);
-	if (!error)
-		return 0;
-	__sync_fetch_and_add(&totals->shared_ports, -ports);
-	__sync_fetch_and_add(&totals->shared_reservations, -1);
+	/* The uid first: its limit bounds what one user's refused requests can be in the way of the share. */
+	error = charge_uid(pool, uid, ports);
+	if (!error) {
+		others = __sync_fetch_and_add(&totals->shared_reservations, 1);
+		other_ports = __sync_fetch_and_add(&totals->shared_ports, ports);
+		if (others < pool->shared_reservations && other_ports + ports <= pool->shared_ports)
+			return 0;
+		__sync_fetch_and_add(&totals->shared_ports, -ports);
+		__sync_fetch_and_add(&totals->shared_reservations, -1);
+		uncharge_uid(pool->index, uid, ports);
+		error = E_NOSPC;
+	}
 	__sync_fetch_and_add(&totals->reservations, -1);
 	return error;
 }
@@ -113,6 +123,11 @@ static __always_inline void drop_if_empty(void *map, struct pp_root_key *key, st
 
 	if (__sync_val_compare_and_swap(&entry->tokens[0], 0, ALL_DEAD))
 		return;
+	/* It may have gone and be another process's by now; while slot 0 is dead it stays whose it is. */
+	if (bpf_map_lookup_elem(map, key) != entry) {
+		__sync_val_compare_and_swap(&entry->tokens[0], ALL_DEAD, 0);
+		return;
+	}
 #pragma clang loop unroll(disable)
 	for (int i = 1; i < PP_SOCKET_RESERVATIONS; i++)
 		filled |= __sync_val_compare_and_swap(&entry->tokens[i], 0, ALL_DEAD);
@@ -127,7 +142,9 @@ static __always_inline void drop_if_empty(void *map, struct pp_root_key *key, st
 
 static long reap_root(void *map, struct pp_root_key *key, struct pp_root *entry, void *context)
 {
-	drop_if_empty(map, key, entry);
+	struct pp_root_key whose = *key;
+
+	drop_if_empty(map, &whose, entry);
 	return 0;
 }
 
@@ -158,8 +175,13 @@ __noinline int pp_add_root(u32 index, u32 pid, u64 start, u64 token)
 	for (int i = 0; i < PP_SOCKET_RESERVATIONS; i++) {
 		u64 before = __sync_val_compare_and_swap(&entry->tokens[i], 0, token);
 
-		if (!before)
-			return 0;
+		if (!before) {
+			/* The entry may have gone, and be another process's, between the look and the swap. */
+			if (bpf_map_lookup_elem(map, &key) == entry)
+				return 0;
+			__sync_val_compare_and_swap(&entry->tokens[i], token, 0);
+			return E_BUSY;
+		}
 		ending |= before == ALL_DEAD;
 	}
 	return ending ? E_BUSY : E_MFILE;

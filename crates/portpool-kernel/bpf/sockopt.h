@@ -66,7 +66,10 @@ static __noinline u32 free_slot(struct owner *owner, u32 limit)
 	return PP_SOCKET_RESERVATIONS;
 }
 
-/* Writes and publishes the record. Once it is in the map, another thread may release it. */
+/*
+ * Writes the record and then gives it its id. Without an id it is nobody's: find_record passes it
+ * over. With it, another thread may release it.
+ */
 static __noinline int publish(struct grant *grant, struct view *view)
 {
 	struct task_struct *task = current_task();
@@ -76,13 +79,13 @@ static __noinline int publish(struct grant *grant, struct view *view)
 	void *map = bpf_map_lookup_elem(&reservations, &index);
 	u64 token = grant->request->token;
 	struct pid_namespace *ns = NULL;
+	struct pp_record *published;
 	struct process self;
 	int error;
 
 	if (!map)
 		return E_NOBUFS;
 	identify_current(&self);
-	record.id = view->id;
 	record.token = token;
 	record.owner_socket = grant->owner->id;
 	record.owner_pid = self.pid;
@@ -100,7 +103,14 @@ static __noinline int publish(struct grant *grant, struct view *view)
 	record.shared = view->shared;
 	bpf_core_read(&record.comm, sizeof(record.comm), &leader->comm);
 	error = bpf_map_update_elem(map, &token, &record, BPF_NOEXIST);
-	return error ? (error == -E_EXIST ? E_EXIST : E_NOBUFS) : 0;
+	if (error)
+		return error == -E_EXIST ? E_EXIST : E_NOBUFS;
+	published = bpf_map_lookup_elem(map, &token);
+	if (!published)
+		return E_NOBUFS;
+	u64 fetched = __sync_lock_test_and_set(&published->id, view->id);
+	FETCHED(fetched);
+	return 0;
 }
 
 /* Everything about an acquire that can be said without taking anything. */

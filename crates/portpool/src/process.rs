@@ -52,6 +52,24 @@ use rustix::{
 
 use crate::{handover::PortSocket, sys};
 
+/// Lets the calling thread take every signal, whatever mask it was started with. A program that waits
+/// for signals and may be started by any other needs that.
+///
+/// # Errors
+/// None that is known.
+pub fn unblock_signals() -> io::Result<()> {
+    sys::unblock_signals()
+}
+
+/// Closes every descriptor from 3 on, which whoever started this program left open in it: locks held and
+/// pipes that never end. For the first line of `main`: nothing may have been opened yet.
+///
+/// # Errors
+/// If the kernel is older than 5.9.
+pub fn close_inherited() -> io::Result<()> {
+    sys::close_from_three()
+}
+
 /// Spawns a child that is killed as soon as the calling thread ends, however it ends, and that
 /// starts with no signal blocked.
 ///

@@ -186,12 +186,29 @@ fn enter_tether(parent: Pid) -> io::Result<()> {
     if rustix::process::getppid() != Some(parent) {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
+    unblock_signals()
+}
+
+/// Lets the calling thread take every signal.
+pub(crate) fn unblock_signals() -> io::Result<()> {
     // SAFETY: a signal set is an array of integers, for which zeros are a valid value.
     let mut none: libc::sigset_t = unsafe { mem::zeroed() };
     // SAFETY: the pointer is to a live signal set that nothing else refers to.
     unsafe { libc::sigemptyset(&raw mut none) };
     // SAFETY: the set is initialised; the null pointer says that the earlier mask is not wanted.
     let answer = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
+    if answer == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
+}
+
+/// Closes every descriptor from 3 on.
+pub(crate) fn close_from_three() -> io::Result<()> {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: the call touches no memory. That nobody owns these descriptors is what the one caller
+    // asks of its own, in its documentation.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) };
     if answer == 0 {
         return Ok(());
     }
