@@ -264,6 +264,38 @@ mod as_root {
     }
 
     #[test]
+    fn the_holder_keeps_none_of_the_files_of_the_script() {
+        in_arena!(|_| {
+            let script = r#"
+                exec 42</etc/passwd
+                eval "$("$PORTPOOL" acquire -t 1 --while $$ --format shell)" || exit 9
+                readlink /proc/$$/fd/42 | grep -q passwd || exit 8
+                ! readlink /proc/"$PORTPOOL_HOLDER"/fd/* | grep passwd"#;
+            let status = Command::new("bash")
+                .args(["-c", script])
+                .env("PORTPOOL", env!("CARGO_BIN_EXE_portpool"))
+                .status();
+            assert_eq!(status.expect("run bash").code(), Some(0));
+            until(|| reservations().is_empty());
+        });
+    }
+
+    #[test]
+    fn a_program_run_with_signals_blocked_still_ends() {
+        in_arena!(|_| {
+            let start = "import os, signal, sys\n\
+                         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n\
+                         os.execv(sys.argv[1], sys.argv[1:])\n";
+            let portpool = env!("CARGO_BIN_EXE_portpool");
+            let status = Command::new("timeout")
+                .args(["--signal=KILL", "30", "python3", "-c", start, portpool])
+                .args(["run", "-t", "1", "--", "sh", "-c", "exit 5"])
+                .status();
+            assert_eq!(status.expect("run timeout").code(), Some(5));
+        });
+    }
+
+    #[test]
     fn only_an_ancestor_can_be_held_for() {
         in_arena!(|_| {
             let mut other = Command::new("sleep").arg("1000").spawn().expect("sleep");
