@@ -15,10 +15,11 @@ mod as_root {
     };
 
     use portpool_testkit::{
-        Errno, in_arena,
+        Errno, in_arena, in_bare_arena,
         programs::{PROGRAMS, PYTHON_ON_PORT_ZERO, Program},
         stranger::{Spinner, bind_as},
     };
+    use serde_json::Value;
     use tempfile::TempDir;
 
     #[test]
@@ -60,19 +61,47 @@ mod as_root {
         });
     }
 
+    #[test]
+    fn the_embedded_pool_keeps_the_port_of_every_program_of_root() {
+        in_bare_arena!(|_| each(Column::Embedded, 0));
+    }
+
+    #[test]
+    fn the_embedded_pool_keeps_the_port_of_every_program_of_a_user() {
+        in_bare_arena!(|_| each(Column::Embedded, NOBODY));
+    }
+
+    #[test]
+    fn a_program_on_port_zero_gets_the_port_that_the_embedded_pool_holds() {
+        in_bare_arena!(|_| {
+            if PYTHON_ON_PORT_ZERO.is_installed() {
+                // Once: the connections of a first life would send a second one to another port.
+                let fight = serve(&PYTHON_ON_PORT_ZERO, Column::Embedded, NOBODY, LOOPBACK, 1);
+                println!("{fight}");
+            }
+        });
+    }
+
     fn each(column: Column, uid: u32) {
         for program in PROGRAMS.iter().filter(|it| it.is_installed()) {
-            for ip in column.addresses(uid, program) {
-                let fight = serve(program, column, uid, ip);
-                println!(
-                    "{} on {ip} as {uid}, {column:?} pool: {fight}",
-                    program.name
-                );
-            }
+            let ip = column.address(uid, program);
+            let fight = serve(program, column, uid, ip, START_COUNT);
+            println!(
+                "{} on {ip} as {uid}, {} pool: {fight}",
+                program.name,
+                column.word()
+            );
         }
     }
 
-    fn serve(program: &Program, column: Column, uid: u32, ip: &'static str) -> String {
+    /// Runs it through some lives and their reloads while somebody spins on its port. What they got.
+    fn serve(
+        program: &Program,
+        column: Column,
+        uid: u32,
+        ip: &'static str,
+        start_count: u32,
+    ) -> String {
         let place = Place::new(program, ip);
         let mut run = Run::start(&place, column, uid);
         let port = run.port;
@@ -82,7 +111,7 @@ mod as_root {
         // Of the same uid, unless that is let in as without any pool.
         let adversary = if program.shares_port { STRANGER } else { uid };
         let adversary = Spinner::start(adversary, SocketAddr::new(ip.parse().expect("ip"), port));
-        for _ in 0..START_COUNT {
+        for _ in 0..start_count {
             run.order("start");
             until(&what, || program.answers(address));
             assert_kept(column, port, &what);
@@ -97,15 +126,12 @@ mod as_root {
             assert_kept(column, port, &what);
         }
         let wins = adversary.end();
-        let (techniques, is_gap_free) = run.end();
-        let fight = format!("{wins:?} through {techniques:?}");
-        let won = (wins.binds, wins.listens);
-        assert!(!is_gap_free || won == (0, 0), "{what}: {fight}");
-        assert_eq!(
-            is_gap_free,
-            column.is_gap_free(ip, program),
-            "{what}: {fight}"
-        );
+        let techniques = run.end();
+        let fight = format!("{wins:?}, the server by {techniques:?}");
+        assert_eq!((wins.binds, wins.listens), (0, 0), "{what}: {fight}");
+        for (technique, is_gap_free) in &techniques {
+            assert!(is_gap_free, "{what}: {technique}");
+        }
         until("the port is free", || {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
         });
@@ -128,30 +154,29 @@ mod as_root {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Column {
         Kernel,
+        Embedded,
     }
 
     impl Column {
-        fn addresses(self, _uid: u32, _program: &Program) -> Vec<&'static str> {
+        fn word(self) -> &'static str {
             match self {
-                Column::Kernel => vec![ANY],
+                Column::Kernel => "kernel",
+                Column::Embedded => "embedded",
             }
         }
 
-        fn is_gap_free(self, _ip: &str, _program: &Program) -> bool {
+        /// One that the pool promises to keep at every moment.
+        fn address(self, uid: u32, program: &Program) -> &'static str {
             match self {
-                Column::Kernel => true,
-            }
-        }
-
-        fn arguments(self) -> &'static [&'static str] {
-            match self {
-                Column::Kernel => &[],
+                Column::Embedded if uid != 0 || program.shares_port => LOOPBACK,
+                Column::Kernel | Column::Embedded => ANY,
             }
         }
 
         fn errno(self) -> Errno {
             match self {
                 Column::Kernel => Errno::ACCES,
+                Column::Embedded => Errno::ADDRINUSE,
             }
         }
     }
@@ -200,10 +225,8 @@ mod as_root {
                     command
                 }
             };
-            command
-                .arg("run")
-                .args(column.arguments())
-                .args(["-t", "1", "--"]);
+            command.args(["run", "--pool", column.word(), "--explain=json"]);
+            command.args(["-t", "1", "--"]);
             command.args(place.program.command(place.path(), place.ip, "{port}"));
             command.env("XDG_RUNTIME_DIR", place.path());
             command.current_dir(place.path()).process_group(0);
@@ -241,14 +264,22 @@ mod as_root {
         }
 
         /// Ends it: how the port was handed over, and whether nobody fitted in at any moment.
-        fn end(mut self) -> (Vec<String>, bool) {
+        fn end(mut self) -> Vec<(String, bool)> {
             drop(self.orders.take());
             let mut said = String::new();
             let stderr = self.child.stderr.as_mut().expect("a pipe");
             stderr.read_to_string(&mut said).expect("read");
             let status = self.child.wait().expect("wait");
             assert!(status.success(), "{status}: {said}");
-            (Vec::new(), true)
+            let report = said.lines().last().expect("a report");
+            let report: Value = serde_json::from_str(report).expect("JSON");
+            let uses = report["ports"][0]["uses"].as_array().expect("uses");
+            assert!(!uses.is_empty(), "{said}");
+            let uses = uses.iter().map(|it| {
+                let technique = it["technique"].as_str().expect("a word").to_owned();
+                (technique, it["gap_free"] == true)
+            });
+            uses.collect()
         }
     }
 
@@ -273,6 +304,7 @@ mod as_root {
     }
 
     const ANY: &str = "0.0.0.0";
+    const LOOPBACK: &str = "127.0.0.1";
     const NOBODY: u32 = 65_534;
     const STRANGER: u32 = 65_533;
     const START_COUNT: u32 = 2;
