@@ -18,17 +18,23 @@ pub(crate) struct PoolArgs {
     /// kernel's where it is attached and else the other. [default: PORTPOOL_POOL, else auto]
     #[arg(long = "pool", value_name = "KIND", value_parser = kind())]
     kind: Option<PoolKind>,
+    /// Say on stderr which pool it is and why.
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 impl PoolArgs {
     /// Opens the pool, to reserve in it.
     pub(crate) fn open(self, is_strict: bool) -> Result<Pool, Failure> {
-        Ok(self.builder().strict(is_strict).open()?)
+        let pool = self.builder().strict(is_strict).open()?;
+        self.tell(&pool);
+        Ok(pool)
     }
 
     /// Opens the pool to look at it, also one that guards another cgroup, and says so then.
     pub(crate) fn open_to_look(self) -> Result<Pool, Failure> {
         let pool = self.builder().open_to_look()?;
+        self.tell(&pool);
         if !pool.guards_caller() {
             let guarded = pool.overview().map(|overview| overview.config.cgroup);
             anstream::eprintln!("{WARNING}warning:{WARNING:#} {}", outside(guarded.ok()));
@@ -39,7 +45,14 @@ impl PoolArgs {
     /// The same as arguments.
     pub(crate) fn to_args(self) -> impl Iterator<Item = OsString> {
         let kind = self.kind.map(|kind| format!("--pool={kind}").into());
-        kind.into_iter()
+        let verbose = self.verbose.then(|| "--verbose".into());
+        kind.into_iter().chain(verbose)
+    }
+
+    fn tell(self, pool: &Pool) {
+        if self.verbose {
+            anstream::eprint!("portpool: {}", Chosen::of(pool).line());
+        }
     }
 
     fn builder(self) -> portpool::Builder {

@@ -382,6 +382,14 @@ fn the_pool_and_why_it_is_that_one_are_shown_everywhere() {
             let text = stdout(&stage.portpool(command));
             assert!(text.contains(line), "{command}: {text}");
         }
+        for command in [
+            "acquire -t 1 --until-eof -v",
+            "run -t 1 -v -- true",
+            "status --verbose",
+        ] {
+            let told = stderr(&stage.portpool(command));
+            assert_eq!(told, format!("portpool: pool {line}\n"), "{command}");
+        }
         let doctor = stage.portpool("doctor --json");
         assert_eq!(doctor.status.code(), Some(0), "{}", stdout(&doctor));
         for name in [
