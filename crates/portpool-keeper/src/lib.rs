@@ -12,5 +12,5 @@
 pub mod admin;
 pub mod store;
 
-pub use admin::AdminError;
+pub use admin::{Admin, AdminError};
 pub use store::{StateDir, Store, StoreError};
