@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod acquire;
+mod administer;
 mod args;
 mod attach;
 mod cgroup;
@@ -17,6 +18,7 @@ mod look;
 mod output;
 mod owner;
 mod pool;
+mod records;
 mod run;
 mod selectors;
 mod signals;
@@ -40,6 +42,10 @@ fn main() -> ExitCode {
         Command::Port(args) => look::port(&args),
         Command::Status(args) => status::status(args),
         Command::Doctor(args) => doctor::doctor(args),
+        Command::Persist(args) => administer::persist(&args),
+        Command::Unpersist(args) => administer::unpersist(&args),
+        Command::Exclude(args) => administer::exclude(&args),
+        Command::Unexclude(args) => administer::unexclude(&args),
         Command::Attach(args) => attach::attach(&args),
         Command::Detach(args) => attach::detach(args.force),
         Command::Completions(args) => grammar::completions(args.shell),
