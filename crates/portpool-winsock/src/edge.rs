@@ -6,9 +6,18 @@
 
 pub(crate) mod boundary;
 pub(crate) mod memory;
+pub(crate) mod overlapped;
+pub(crate) mod signals;
 
 mod ioctl;
+mod msvc;
+mod names;
+mod options;
 mod order;
+mod provider;
+mod results;
+mod select;
 mod sockets;
 mod startup;
 mod text;
+mod waits;
