@@ -14,6 +14,7 @@ mod msvc;
 mod names;
 mod options;
 mod order;
+mod persistent;
 mod provider;
 mod results;
 mod select;
