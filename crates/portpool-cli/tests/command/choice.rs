@@ -7,7 +7,7 @@ mod as_root {
     use serde_json::Value;
 
     use crate::{
-        embedded::passes_sockets,
+        handing::passes_sockets,
         kit::{Running, Stage, Who, command, json, portpool, stderr, stdout},
     };
 
