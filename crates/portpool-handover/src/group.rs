@@ -22,6 +22,7 @@ use crate::{
     held::Held,
     message::{Reply, Request, USE_COUNT_MAX},
     packet,
+    socket::Socket,
     spawn::locked,
     supervisor::Log,
 };
@@ -134,9 +135,15 @@ impl Group {
                 let socket = sockets.next().ok_or(Errno::INVAL)?;
                 let guard = Guard::new(transport, port, socket);
                 let mut guard = guard.map_err(|_| Errno::INVAL)?;
+                let mut twin = |is_sent: bool| match is_sent.then(|| sockets.next()).flatten() {
+                    // Not whatever else a descriptor may stand for.
+                    Some(twin) if Socket::new(twin.as_fd()).is_some() => Ok(Some(twin)),
+                    None if !is_sent => Ok(None),
+                    _ => Err(Errno::INVAL),
+                };
                 guard.twins = Twins {
-                    v4: has_v4.then(|| sockets.next()).flatten(),
-                    v6: has_v6.then(|| sockets.next()).flatten(),
+                    v4: twin(has_v4)?,
+                    v6: twin(has_v6)?,
                 };
                 guest.brought.insert(key, guard);
             }
