@@ -6,6 +6,7 @@ mod detach;
 mod doctor;
 mod events;
 mod failures;
+mod grant;
 mod killed;
 mod namespaces;
 mod scene;
