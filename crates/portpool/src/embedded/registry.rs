@@ -91,15 +91,6 @@ impl Registry {
         Ok(openat(&self.directory, name, flags | OFlags::WRONLY, mode)?)
     }
 
-    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(rustix::fs::renameat(
-            &self.directory,
-            from,
-            &self.directory,
-            to,
-        )?)
-    }
-
     /// Takes a file away; one that is not there does not matter.
     pub(crate) fn remove(&self, name: &str) {
         let _ = unlinkat(&self.directory, name, AtFlags::empty());
