@@ -80,7 +80,14 @@ impl Bytes {
 
     /// Whether the first `N` bytes can be read and written; changes nothing.
     pub(crate) fn probe<const N: usize>(self) -> Result<(), Code> {
-        self.write(&self.read::<N>()?)
+        if self.is_null() || self.len < N {
+            return Err(Code::FAULT);
+        }
+        // Onto itself, without a look at what is in it: it may be output that nobody has set yet.
+        match transfer(Direction::Out, self.address, self.address, N) {
+            Err(Miss::Forbidden) => self.write(&self.read::<N>()?),
+            answer => answer.map_err(|_| Code::FAULT),
+        }
     }
 }
 
@@ -97,23 +104,36 @@ fn copy(direction: Direction, theirs: usize, ours: *mut u8, len: usize) -> Resul
     if len == 0 {
         return Ok(());
     }
-    let local = vector(std::ptr::with_exposed_provenance_mut(theirs), len);
+    match transfer(direction, theirs, ours.expose_provenance(), len) {
+        Err(Miss::Forbidden) => copy_through_pipe(direction, theirs, ours, len),
+        answer => answer.map_err(|_| Code::FAULT),
+    }
+}
+
+enum Miss {
+    Fault,
+    /// This process may not make the call.
+    Forbidden,
+}
+
+/// As [`copy`], where `ours` may be memory of theirs as well.
+fn transfer(direction: Direction, theirs: usize, ours: usize, len: usize) -> Result<(), Miss> {
+    let local = vector(theirs, len);
     let remote = vector(ours, len);
     // SAFETY: getpid has no arguments.
     let process = unsafe { libc::getpid() };
     let copied = match direction {
-        // SAFETY: the kernel reads `theirs` as far as it is mapped, and writes `ours`, which has len
-        // bytes.
+        // SAFETY: the kernel reads `theirs` as far as it is mapped, and writes `ours`, which `copy` says
+        // has len bytes.
         Direction::In => unsafe { libc::process_vm_writev(process, &local, 1, &remote, 1, 0) },
-        // SAFETY: the kernel reads `ours`, which has len bytes, and writes `theirs` as far as it may
+        // SAFETY: the kernel reads `ours` as far as it is mapped, and writes `theirs` as far as it may
         // be written, which the caller of the library has allowed (`Bytes::new`).
         Direction::Out => unsafe { libc::process_vm_readv(process, &local, 1, &remote, 1, 0) },
     };
     match usize::try_from(copied) {
         Ok(copied) if copied == len => Ok(()),
-        Ok(_) => Err(Code::FAULT),
-        Err(_) if is_forbidden() => copy_through_pipe(direction, theirs, ours, len),
-        Err(_) => Err(Code::FAULT),
+        Err(_) if is_forbidden() => Err(Miss::Forbidden),
+        Ok(_) | Err(_) => Err(Miss::Fault),
     }
 }
 
@@ -157,9 +177,9 @@ fn copy_through_pipe(
     Ok(())
 }
 
-fn vector(base: *mut u8, len: usize) -> libc::iovec {
+fn vector(base: usize, len: usize) -> libc::iovec {
     libc::iovec {
-        iov_base: base.cast(),
+        iov_base: std::ptr::with_exposed_provenance_mut(base),
         iov_len: len,
     }
 }
