@@ -6,10 +6,14 @@
 mod directory;
 mod error;
 mod record;
+mod rows;
+mod schema;
+mod sqlite;
 
 pub use directory::StateDir;
 pub use error::StoreError;
 pub use record::{Block, Boot, Change, Exclusion, NOTE_LENGTH_MAX, Note, NoteError, Records};
+pub use sqlite::Sqlite;
 
 /// Durable records. Each commit is all or nothing, and once it answers it outlives a power cut.
 pub trait Store {

@@ -2,15 +2,15 @@
 
 use std::{fs, io};
 
-use portpool_core::{RangeSet, abi::Record};
+use portpool_core::abi::Record;
 
 use crate::{
-    error::{Error, Failed, Step},
+    error::{Error, Failed},
     files::RunDir,
+    ledger::Ledger,
     mounts,
     namespace::NetNamespace,
     pool::{Pools, remove_tree},
-    sysctl,
 };
 
 /// What detach did.
@@ -58,7 +58,8 @@ pub fn detach(run: &RunDir, force: bool) -> Result<Detached, Error> {
     }
     let mut failures = Vec::new();
     failures.extend(pools.remove(namespace.cookie).err());
-    failures.extend(restore_sysctl(run, namespace).err());
+    let ledger = Ledger::open(run, namespace.cookie);
+    failures.extend(ledger.and_then(|mut ledger| ledger.close()).err());
     failures.extend(pools.remove_maps(namespace.cookie, Some(config.index)));
     let others_remain = pools.cookies().map_or(true, |cookies| !cookies.is_empty());
     drop(pools);
@@ -71,27 +72,6 @@ pub fn detach(run: &RunDir, force: bool) -> Result<Detached, Error> {
     } else {
         Err(Error::Incomplete(failures))
     }
-}
-
-/// Takes what attach added out of the sysctl, and leaves everything else in it.
-fn restore_sysctl(run: &RunDir, namespace: NetNamespace) -> Result<(), Failed> {
-    let added = run.added(namespace.cookie)?;
-    if !added.is_empty() {
-        sysctl::write_reserved(&sysctl::reserved()?.difference(&added))?;
-    }
-    forget_added(run, namespace.cookie, &RangeSet::new())
-}
-
-/// Notes that only `left` of the sysctl is still ours.
-pub(crate) fn forget_added(run: &RunDir, cookie: u64, left: &RangeSet) -> Result<(), Failed> {
-    if !left.is_empty() {
-        return run.note_added(cookie, left);
-    }
-    let path = run.added_path(cookie);
-    if !path.exists() {
-        return Ok(());
-    }
-    fs::remove_file(&path).step(|| format!("remove {}", path.display()))
 }
 
 /// Takes away links, maps, the bpf file system and the run directory if no pool is left.

@@ -227,9 +227,17 @@ impl PoolMaps {
                 .step(|| "read what is kept from automatic choice".into())?;
             *bits = u64::from_ne_bytes(bytes);
         }
-        let bitmap = PortBitmap::from_words(&words);
-        let ports = PortRange::ALL.ports().filter(|port| bitmap.contains(*port));
-        Ok(ports.map(PortRange::single).collect())
+        Ok(as_set(&PortBitmap::from_words(&words)))
+    }
+
+    /// The ports that reservations have, of either transport.
+    pub(crate) fn claimed(&self) -> Result<RangeSet, Failed> {
+        let mut claimed = RangeSet::new();
+        for transport in Transport::ALL {
+            let bitmap = occupancy::claimed(&self.occupancy(transport)?);
+            claimed = claimed.union(&as_set(&bitmap));
+        }
+        Ok(claimed)
     }
 
     /// Whether any socket is bound, or any port reserved or held.
@@ -243,6 +251,11 @@ impl PoolMaps {
         }
         Ok(true)
     }
+}
+
+fn as_set(bitmap: &PortBitmap) -> RangeSet {
+    let ports = PortRange::ALL.ports().filter(|port| bitmap.contains(*port));
+    ports.map(PortRange::single).collect()
 }
 
 pub(crate) fn transport_key(transport: Transport) -> [u8; 4] {

@@ -61,6 +61,15 @@ pub(crate) struct Programs {
 impl Programs {
     /// Loads the set. Maps that are pinned already are taken over with all that is in them.
     pub(crate) fn load(run: &RunDir) -> Result<Programs, Failed> {
+        let mut programs = Programs::open(run)?;
+        for (name, _) in HOOKS {
+            load_program(&mut programs.ebpf, name)?;
+        }
+        Ok(programs)
+    }
+
+    /// Opens the set over its maps, to sweep with: the programs that are linked stay what they are.
+    pub(crate) fn open(run: &RunDir) -> Result<Programs, Failed> {
         let what = || "load the kernel programs".to_owned();
         let maps = run.maps();
         fs::create_dir_all(&maps).step(|| format!("make {}", maps.display()))?;
@@ -70,12 +79,9 @@ impl Programs {
         for (name, _) in MAPS {
             loader.map_pin_path(name, maps.join(name));
         }
-        let mut ebpf = loader.load(OBJECT).map_err(io::Error::other).step(what)?;
+        let ebpf = loader.load(OBJECT).map_err(io::Error::other).step(what)?;
         for (name, mode) in MAPS {
             set_mode(&run.map(name), mode)?;
-        }
-        for (name, _) in HOOKS {
-            load_program(&mut ebpf, name)?;
         }
         Ok(Programs {
             ebpf,

@@ -48,6 +48,11 @@ impl Size {
         Size::asked().pick(10_000, 50_000)
     }
 
+    /// Of how many bits of a file one is turned over.
+    pub fn bit_stride() -> usize {
+        Size::asked().pick(211, 1)
+    }
+
     /// Uids that hit their limits.
     pub fn uids() -> u32 {
         Size::asked().pick(1_000, 20_000)
