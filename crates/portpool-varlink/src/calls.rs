@@ -2,7 +2,7 @@
 //!
 //! Ranges, transports and tokens are those of the rules; what is none is refused when it is read.
 
-use portpool_core::{PortRange, Token, Transport, Transports};
+use portpool_core::{PortRange, Token, Transport, Transports, Wildcard};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::wire;
@@ -55,6 +55,9 @@ pub struct Acquire {
     /// Any so many consecutive ones instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u16>,
+    /// Of which the first is a multiple of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<u16>,
     /// In this range; without it anywhere that automatic choice picks from.
     #[serde(
         default,
@@ -68,6 +71,34 @@ pub struct Acquire {
     /// Which of the passed descriptors is a socket in the caller's network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<u32>,
+}
+
+impl Acquire {
+    /// Exact ports, waiting for nothing.
+    pub fn exactly(transports: Transports, range: PortRange) -> Acquire {
+        Acquire {
+            transports,
+            range: Some(range),
+            count: None,
+            alignment: None,
+            within: None,
+            wait_ms: None,
+            socket: None,
+        }
+    }
+
+    /// Any ports of a kind, waiting for nothing.
+    pub fn any(transports: Transports, wanted: &Wildcard) -> Acquire {
+        Acquire {
+            transports,
+            range: None,
+            count: Some(wanted.count.number()),
+            alignment: Some(wanted.alignment.number()),
+            within: wanted.within,
+            wait_ms: None,
+            socket: None,
+        }
+    }
 }
 
 /// The caller may claim now.

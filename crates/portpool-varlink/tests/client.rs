@@ -250,12 +250,8 @@ fn lookup() -> Lookup {
 
 fn acquire() -> Acquire {
     Acquire {
-        transports: "tcp".parse().unwrap(),
-        range: Some(range("40000-40001")),
-        count: None,
-        within: None,
         wait_ms: Some(60_000),
-        socket: None,
+        ..Acquire::exactly("tcp".parse().unwrap(), range("40000-40001"))
     }
 }
 

@@ -40,6 +40,7 @@ fn every_method_has_the_parameters_and_the_reply_that_the_interface_says() {
         transports,
         range: Some(range),
         count: Some(1),
+        alignment: Some(1),
         within: Some(range),
         wait_ms: Some(1),
         socket: Some(0),
@@ -227,14 +228,8 @@ proptest! {
         };
         let persist = Persist { transport: portpool_core::Transport::Udp, range, group, note };
         prop_assert_eq!(reread(&persist), persist);
-        let acquire = Acquire {
-            transports: portpool_core::Transports::Both,
-            range: Some(range),
-            count: None,
-            within: None,
-            wait_ms,
-            socket: None,
-        };
+        let exactly = Acquire::exactly(portpool_core::Transports::Both, range);
+        let acquire = Acquire { wait_ms, ..exactly };
         prop_assert_eq!(reread(&acquire), acquire);
     }
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use portpool::{Caller, Refusal};
-use portpool_core::{Occupancy, PortRange, RangeSet, place};
+use portpool_core::{Occupancy, PortRange, RangeSet, Wildcard, place};
 use portpool_varlink::Fault;
 
 pub(super) use request::{Request, Want};
@@ -173,11 +173,11 @@ impl<W: World> Grants<W> {
         let world = &self.0.world;
         let range = match (request.want, &*held) {
             (Want::Exactly(range), _) => range,
-            (Want::Any { .. }, Some(held)) => held.range,
-            (Want::Any { count, within }, None) => {
+            (Want::Any(_), Some(held)) => held.range,
+            (Want::Any(wanted), None) => {
                 let ephemeral = world.ephemeral().map_err(Fault::Failed)?;
-                let within = within.unwrap_or(ephemeral);
-                match self.place(request, count, within)? {
+                let within = wanted.within.unwrap_or(ephemeral);
+                match self.place(request, &wanted, within)? {
                     Some(range) => range,
                     None => {
                         let message =
@@ -300,7 +300,7 @@ impl<W: World> Grants<W> {
     fn place(
         &self,
         request: &Request,
-        count: portpool_core::PortCount,
+        wanted: &Wildcard,
         within: PortRange,
     ) -> Result<Option<PortRange>, Fault> {
         let world = &self.0.world;
@@ -309,11 +309,10 @@ impl<W: World> Grants<W> {
         for range in taken.iter().chain(self.lock().ranges()) {
             view.taken.set_range(range);
         }
-        let wanted = portpool_core::Wildcard::new(count);
         Ok(place(
             &view,
             &RangeSet::from(within),
-            &wanted,
+            wanted,
             world.chance(),
         ))
     }
@@ -334,9 +333,9 @@ impl<W: World> Grants<W> {
             if !world.blocks()?.intersection(&range.into()).is_empty() {
                 return Ok(false);
             }
-            world.let_go(range)?;
+            let is_gone = world.let_go(range)?;
             fault_point("grant-let-go");
-            Ok(true)
+            Ok(is_gone)
         };
         let settled = settled();
         let mut table = self.lock();

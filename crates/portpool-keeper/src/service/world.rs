@@ -26,8 +26,9 @@ pub(super) trait World: Send + Sync + 'static {
     /// Keeps automatic choice from these from here on, and counts the sockets that use them already.
     fn make_grantable(&self, range: PortRange) -> Result<(), String>;
 
-    /// Gives these back to automatic choice, as far as this keeper took them.
-    fn let_go(&self, range: PortRange) -> Result<(), String>;
+    /// Gives these back to automatic choice, as far as this keeper took them; whether it has them. What
+    /// somebody claimed in the last moment stays.
+    fn let_go(&self, range: PortRange) -> Result<bool, String>;
 
     /// Of what was made grantable, the ports that were not let go of.
     fn made_grantable(&self) -> Result<RangeSet, String>;

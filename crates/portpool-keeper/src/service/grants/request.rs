@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use portpool_core::{PortCount, PortRange, Transports};
+use portpool_core::{Alignment, PortCount, PortRange, Transports, Wildcard};
 use portpool_varlink::{Fault, calls::Acquire};
 
 use super::super::limits::WAIT_MAX;
@@ -21,10 +21,7 @@ pub(in crate::service) enum Want {
     /// These.
     Exactly(PortRange),
     /// Any so many consecutive ones.
-    Any {
-        count: PortCount,
-        within: Option<PortRange>,
-    },
+    Any(Wildcard),
 }
 
 impl Request {
@@ -35,18 +32,26 @@ impl Request {
         let want = match (call.range, call.count) {
             (Some(_), Some(_)) => return invalid("count"),
             (None, None) => return invalid("range"),
-            (Some(range), None) => match call.within {
-                None => Want::Exactly(range),
-                Some(_) => return invalid("within"),
+            (Some(range), None) => match (call.alignment, call.within) {
+                (None, None) => Want::Exactly(range),
+                (Some(_), _) => return invalid("alignment"),
+                (None, Some(_)) => return invalid("within"),
             },
             (None, Some(count)) => {
                 let within = call.within;
-                match PortCount::new(count) {
-                    Some(count) if within.is_none_or(|it| it.count() >= count) => {
-                        Want::Any { count, within }
-                    }
-                    _ => return invalid("count"),
-                }
+                let fits = |count: &PortCount| within.is_none_or(|it| it.count() >= *count);
+                let Some(count) = PortCount::new(count).filter(fits) else {
+                    return invalid("count");
+                };
+                let alignment = call.alignment.map_or(Some(Alignment::ANY), Alignment::new);
+                let Some(alignment) = alignment else {
+                    return invalid("alignment");
+                };
+                Want::Any(Wildcard {
+                    count,
+                    alignment,
+                    within,
+                })
             }
         };
         let wait = Duration::from_millis(call.wait_ms.unwrap_or(0));
@@ -60,15 +65,12 @@ impl Request {
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let transports = match self.transports {
-            Transports::Tcp => "tcp",
-            Transports::Udp => "udp",
-            Transports::Both => "tcp and udp",
+        let want = match self.want {
+            Want::Exactly(range) => portpool_core::Want::Specific(range),
+            Want::Any(wanted) => portpool_core::Want::Wildcard(wanted),
         };
-        match self.want {
-            Want::Exactly(range) => write!(f, "{range} ({transports})"),
-            Want::Any { count, .. } => write!(f, "any {count} ports ({transports})"),
-        }
+        let transports = self.transports;
+        portpool_core::Request { transports, want }.fmt(f)
     }
 }
 
@@ -80,12 +82,10 @@ mod tests {
     fn exact_ports_or_a_number_of_them_and_not_both() {
         let call = |range: Option<&str>, count, within: Option<&str>| {
             Request::parse(&Acquire {
-                transports: Transports::Tcp,
                 range: range.map(|it| it.parse().unwrap()),
                 count,
                 within: within.map(|it| it.parse().unwrap()),
-                wait_ms: None,
-                socket: None,
+                ..Acquire::exactly(Transports::Tcp, PortRange::ALL)
             })
         };
         assert!(call(Some("40000"), None, None).is_ok());

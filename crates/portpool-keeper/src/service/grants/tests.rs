@@ -22,6 +22,8 @@ struct State {
     blocks: RangeSet,
     in_use: RangeSet,
     excluded: RangeSet,
+    /// Claimed while its entry is about to be taken out.
+    claimed_late: RangeSet,
     now: u64,
 }
 
@@ -41,11 +43,14 @@ impl World for Arc<Fake> {
         Ok(())
     }
 
-    fn let_go(&self, range: PortRange) -> Result<(), String> {
+    fn let_go(&self, range: PortRange) -> Result<bool, String> {
         self.step(format!("take out {range}"))?;
         let mut state = self.state.lock().unwrap();
-        state.entries = state.entries.difference(&range.into());
-        Ok(())
+        let claimed = std::mem::take(&mut state.claimed_late);
+        state.blocks = state.blocks.union(&claimed);
+        let gone = RangeSet::from(range).difference(&claimed);
+        state.entries = state.entries.difference(&gone);
+        Ok(claimed.is_empty())
     }
 
     fn made_grantable(&self) -> Result<RangeSet, String> {
@@ -216,6 +221,24 @@ fn what_was_claimed_stays_kept_until_its_block_ends() {
 }
 
 #[test]
+fn what_is_claimed_in_the_last_moment_stays_kept() {
+    let scene = scene();
+    let held = scene.window("40000-40003");
+    scene
+        .world
+        .change(|it| it.claimed_late = range("40000-40003").into());
+    drop(held);
+    assert_eq!(scene.grants.counts(), (0, 1));
+    assert_eq!(
+        scene.world.made_grantable().unwrap(),
+        range("40000-40003").into()
+    );
+    scene.world.change(|it| it.blocks = RangeSet::new());
+    scene.grants.sweep();
+    assert_eq!(scene.world.made_grantable().unwrap(), RangeSet::new());
+}
+
+#[test]
 fn a_window_lapses_at_its_deadline_while_the_connection_stays() {
     let scene = scene();
     let held = scene.window("40000");
@@ -325,10 +348,10 @@ fn any_ports_are_placed_where_nothing_is_known_to_be() {
         .change(|it| it.blocks = range("40000-40005").into());
     let any = Request {
         transports: Transports::Both,
-        want: Want::Any {
-            count: PortCount::new(2).unwrap(),
+        want: Want::Any(Wildcard {
             within: Some(range("40000-40008")),
-        },
+            ..Wildcard::new(PortCount::new(2).unwrap())
+        }),
         wait: Duration::ZERO,
     };
     let Ok(Granted::Window(held)) = scene.acquire(&any) else {
