@@ -10,6 +10,8 @@
 //! port is without its entry for a moment. Only taking out has to write the whole set; what somebody
 //! changes between our look and that write, some microseconds, is lost.
 
+#[cfg(test)]
+mod model;
 mod plan;
 mod state;
 

@@ -53,6 +53,11 @@ impl Size {
         Size::asked().pick(211, 1)
     }
 
+    /// Changes of what is kept clear while somebody else edits the sysctl.
+    pub fn grant_rounds() -> u32 {
+        Size::asked().pick(20, 1_000)
+    }
+
     /// Uids that hit their limits.
     pub fn uids() -> u32 {
         Size::asked().pick(1_000, 20_000)

@@ -73,8 +73,7 @@ pub struct Caller {
     pub uid: u32,
     /// Its process id, as this process numbers it.
     pub pid: u32,
-    /// When it started, in clock ticks since boot: field 22 of `/proc/PID/stat`. 0 means that the
-    /// process id alone is to tell, which another process may have got since.
+    /// When it started, in clock ticks since boot: field 22 of `/proc/PID/stat`, never 0.
     pub start_ticks: u64,
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use portpool_core::{
     PortRange, RangeSet, Refusal, Request, Token, Transport, Want,
-    abi::{ControlCode, Operation, Scope, errno_of, probe_bytes, refusal_of, token_bytes},
+    abi::{ControlCode, Operation, Scope, Tenure, errno_of, probe_bytes, refusal_of, token_bytes},
 };
 
 use socket2::SockRef;
@@ -392,6 +392,7 @@ impl Pool {
             Ok(Some(record)) if socket::transport_of(socket) != Some(record.transport) => {
                 Refusal::WrongTransport
             }
+            Ok(Some(record)) if record.tenure != Tenure::Runtime => Refusal::Persistent,
             Ok(Some(_)) => Refusal::ForeignToken,
             Ok(None) | Err(_) => Refusal::UnknownToken,
         }

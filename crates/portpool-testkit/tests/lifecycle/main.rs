@@ -5,6 +5,7 @@ mod again;
 mod detach;
 mod doctor;
 mod failures;
+mod grant;
 mod killed;
 mod namespaces;
 mod scene;
