@@ -10,6 +10,7 @@ mod exit;
 mod grammar;
 mod grant;
 mod hold;
+mod keeper;
 mod look;
 mod output;
 mod owner;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::doctor(args.json),
         Command::Attach(args) => attach::attach(&args),
         Command::Detach(args) => attach::detach(args.force),
+        Command::Keeper(args) => keeper::keeper(&args),
         Command::Completions(args) => grammar::completions(args.shell),
         Command::Man(args) => grammar::man(args.out.as_deref()),
     })

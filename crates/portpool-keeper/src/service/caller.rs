@@ -1,6 +1,6 @@
 //! The process at the other end as the kernel programs identify one: number and start.
 
-use std::fs;
+use std::{fs, io};
 
 use portpool::Caller;
 use portpool_varlink::Peer;
@@ -17,6 +17,16 @@ pub(super) fn of(peer: &Peer) -> Option<Caller> {
         uid: peer.uid,
         pid: peer.pid,
         start_ticks,
+    })
+}
+
+/// This process.
+pub(super) fn own() -> io::Result<Caller> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    Ok(Caller {
+        uid: rustix::process::geteuid().as_raw(),
+        pid: std::process::id(),
+        start_ticks: start_ticks(&stat).ok_or(io::ErrorKind::InvalidData)?,
     })
 }
 

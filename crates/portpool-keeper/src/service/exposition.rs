@@ -127,7 +127,7 @@ fn accept_all<S: Patience, T: Fn() -> String + Send + Sync + 'static>(
 ) {
     let readers = Arc::new(AtomicU32::new(0));
     loop {
-        let Ok(stream) = accept() else {
+        let Ok(mut stream) = accept() else {
             // Out of descriptors or memory: whoever waits keeps waiting.
             pause();
             continue;
@@ -139,10 +139,12 @@ fn accept_all<S: Patience, T: Fn() -> String + Send + Sync + 'static>(
         }
         let (text, readers_then) = (Arc::clone(text), Arc::clone(&readers));
         let started = spawn("metrics-reader", move || {
-            if let Err(error) = answer(stream, &*text) {
+            if let Err(error) = answer(&mut stream, &*text) {
                 tracing::debug!(%error, "metrics were not read");
             }
+            // Before it closes: who has the whole answer may come again.
             readers_then.fetch_sub(1, Ordering::Relaxed);
+            drop(stream);
         });
         if started.is_err() {
             readers.fetch_sub(1, Ordering::Relaxed);
@@ -150,7 +152,7 @@ fn accept_all<S: Patience, T: Fn() -> String + Send + Sync + 'static>(
     }
 }
 
-fn answer(mut stream: impl Patience, text: &impl Fn() -> String) -> io::Result<()> {
+fn answer(stream: &mut impl Patience, text: &impl Fn() -> String) -> io::Result<()> {
     let deadline = Instant::now() + REQUEST_TIMEOUT;
     let mut request = Vec::new();
     while !request.windows(4).any(|it| it == b"\r\n\r\n") {

@@ -110,13 +110,15 @@ impl<W: World> Grants<W> {
         request: &Request,
         mut pause: impl FnMut(Duration) -> Woken,
     ) -> Result<Granted<W>, Fault> {
-        let deadline = Instant::now() + request.wait.min(WAIT_MAX);
+        let start = Instant::now();
+        let deadline = start + request.wait.min(WAIT_MAX);
         let mut step = PAUSE_MIN;
         let mut held = None;
         loop {
-            let why = match self.attempt(applicant, request, &mut held)? {
+            let (why, deadline) = match self.attempt(applicant, request, &mut held)? {
                 Attempt::Granted(granted) => return Ok(granted),
-                Attempt::Taken(why) => why,
+                Attempt::Taken(why) => (why, deadline),
+                Attempt::Ending(why) => (why, deadline.max(start + ENDING_TIME_MAX)),
             };
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -146,9 +148,19 @@ impl<W: World> Grants<W> {
             Ok(blocks) => {
                 let is_over = |range: &PortRange| blocks.intersection(&(*range).into()).is_empty();
                 let over = claimed.into_iter().filter(|(_, range)| is_over(range));
-                over.for_each(|(id, _)| self.settle(id));
+                over.for_each(|(id, _)| {
+                    self.settle(id);
+                });
             }
             Err(error) => tracing::warn!(%error, "cannot look which reservations live"),
+        }
+    }
+
+    /// Ends all that is not claimed: nobody is here any more to end it.
+    pub(super) fn close(&self) {
+        let open = self.lock().unclaimed();
+        for id in open {
+            self.settle(id);
         }
     }
 
@@ -197,7 +209,7 @@ impl<W: World> Grants<W> {
             Some(mine) => mine,
             None => match self.begin(applicant, request, range)? {
                 Ok(mine) => mine,
-                Err(why) => return Ok(Attempt::Taken(why)),
+                Err(attempt) => return Ok(attempt),
             },
         };
         // What is known to be taken needs no sweep to be found.
@@ -209,7 +221,7 @@ impl<W: World> Grants<W> {
             Some(why) => Some(why),
             None => {
                 world.make_grantable(range).map_err(Fault::Failed)?;
-                fault_point("grant-swept");
+                fault_point("swept");
                 self.look(request, range)?
             }
         };
@@ -231,13 +243,21 @@ impl<W: World> Grants<W> {
         applicant: Applicant,
         request: &Request,
         range: PortRange,
-    ) -> Result<Result<Held<W>, String>, Fault> {
+    ) -> Result<Result<Held<W>, Attempt<W>>, Fault> {
         let ephemeral = self.0.world.ephemeral().map_err(Fault::Failed)?;
         let mut table = self.lock();
-        if let Some(other) = table.overlapping(range) {
-            return Ok(Err(format!(
-                "{request}: {other} was granted to another request: wait until that has ended"
-            )));
+        if let Some((id, other)) = table.overlapping(range) {
+            drop(table);
+            let why = format!(
+                "{request}: {} was granted to another request: wait until that has ended",
+                other.range
+            );
+            return Ok(Err(match other.phase {
+                // Its block may have ended a moment ago, and nobody looked yet.
+                Phase::Claimed if self.settle(id) => Attempt::Ending(why),
+                Phase::Settling => Attempt::Ending(why),
+                _ => Attempt::Taken(why),
+            }));
         }
         table.check_limits(applicant, range, ephemeral)?;
         let id = table.enter(Grant {
@@ -254,7 +274,7 @@ impl<W: World> Grants<W> {
             )));
         }
         drop(table);
-        fault_point("grant-noted");
+        fault_point("noted");
         let grants = self.clone();
         Ok(Ok(Held {
             grants,
@@ -277,7 +297,7 @@ impl<W: World> Grants<W> {
         world
             .open_window(request.transports, mine.range, applicant.caller, deadline)
             .map_err(Fault::Failed)?;
-        fault_point("grant-open");
+        fault_point("open");
         Ok(mine)
     }
 
@@ -317,27 +337,29 @@ impl<W: World> Grants<W> {
         ))
     }
 
-    /// Ends a grant that is not claimed, and keeps one that is. Safe to do at any time, and again.
-    fn settle(&self, id: u64) {
+    /// Ends a grant that is not claimed, and keeps one that is. Safe to do at any time, and again; whether
+    /// it has ended, or somebody else is about to.
+    fn settle(&self, id: u64) -> bool {
         let Some(grant) = self.lock().begin_settling(id) else {
-            return;
+            return true;
         };
         let world = &self.0.world;
-        let (range, caller) = (grant.range, grant.applicant.caller);
+        let range = grant.range;
         let settled = || -> Result<bool, String> {
             // Closed before the look: what has not been claimed by then never will be.
             if matches!(grant.phase, Phase::Open { .. }) {
-                world.close_window(grant.transports, range, caller)?;
-                fault_point("grant-closed");
+                world.close_window(grant.transports, range)?;
+                fault_point("closed");
             }
             if !world.blocks()?.intersection(&range.into()).is_empty() {
                 return Ok(false);
             }
             let is_gone = world.let_go(range)?;
-            fault_point("grant-let-go");
+            fault_point("let-go");
             Ok(is_gone)
         };
         let settled = settled();
+        let has_ended = settled == Ok(true);
         let mut table = self.lock();
         match settled {
             Ok(true) => {
@@ -353,6 +375,7 @@ impl<W: World> Grants<W> {
                 table.set_phase(id, Phase::Open { deadline: 0 });
             }
         }
+        has_ended
     }
 
     /// What was made grantable and nothing is noted of: a block that lives is watched, the rest goes
@@ -376,6 +399,8 @@ impl<W: World> Grants<W> {
 enum Attempt<W: World> {
     Granted(Granted<W>),
     Taken(String),
+    /// By a grant that is being ended, which takes no time to speak of.
+    Ending(String),
 }
 
 impl<W: World> Held<W> {
@@ -408,6 +433,8 @@ impl<W: World> Drop for Held<W> {
 
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// For a grant that is being ended, whatever the request would wait.
+const ENDING_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,11 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use portpool_varlink::calls::{Event, Happened};
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::limits::{EVENTS_PER_MESSAGE, EVENTS_QUEUED_MAX};
 
@@ -151,6 +152,19 @@ impl Waiter {
     pub(super) fn reset(&self) {
         silence(&self.bell);
     }
+
+    /// Until something happens or the time is over.
+    pub(super) fn wait(&self, time: Duration) {
+        let timeout = Timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        };
+        // Interrupted is as good as woken.
+        let _ = poll(
+            &mut [PollFd::new(&*self.bell, PollFlags::IN)],
+            Some(&timeout),
+        );
+    }
 }
 
 impl AsFd for Waiter {
@@ -188,30 +202,30 @@ fn bell() -> io::Result<OwnedFd> {
 
 fn ring(bell: &impl AsFd) {
     // Full means that it rings already.
-    drop(rustix::io::write(bell, &1_u64.to_ne_bytes()));
+    let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
 }
 
 fn silence(bell: &impl AsFd) {
     // Nothing to read means that it does not ring.
-    drop(rustix::io::read(bell, &mut [0; 8]));
+    let _ = rustix::io::read(bell, &mut [0; 8]);
 }
 
 #[cfg(test)]
 mod tests {
-    use portpool_varlink::calls::EventKind;
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
     use super::*;
+    use portpool_varlink::calls::{Tenure, What};
 
     fn event(pid: u32) -> Event {
         Event {
-            kind: EventKind::Birth,
-            transport: None,
-            range: None,
-            token: None,
-            uid: None,
-            pid: Some(pid),
-            reason: None,
+            what: What::Born,
+            time: 1,
+            tenure: Tenure::Runtime,
+            transport: portpool_core::Transport::Tcp,
+            range: "8080".parse().unwrap(),
+            token: portpool_core::Token::new(1).unwrap(),
+            uid: 0,
+            pid,
+            command: String::new(),
         }
     }
 
@@ -231,7 +245,7 @@ mod tests {
         (0..count).for_each(|pid| hub.tell(&event(pid)));
         assert!(rings(&watcher));
         let first = watcher.take().unwrap();
-        assert_eq!((first.lost, first.events[0].pid), (10, Some(10)));
+        assert_eq!((first.lost, first.events[0].pid), (10, 10));
         assert_eq!(first.events.len(), EVENTS_PER_MESSAGE);
         let rest: usize = std::iter::from_fn(|| watcher.take())
             .map(|it| it.events.len())

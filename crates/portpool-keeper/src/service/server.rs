@@ -15,7 +15,11 @@ use super::{
 };
 
 /// Serves until it is told to stop.
-pub(super) fn serve(keeper: &Arc<Keeper>, listener: &Listener, stop: &Stop) -> Result<(), KeeperError> {
+pub(super) fn serve(
+    keeper: &Arc<Keeper>,
+    listener: &Listener,
+    stop: &Stop,
+) -> Result<(), KeeperError> {
     loop {
         let mut fds = [
             PollFd::new(listener, PollFlags::IN),
@@ -23,7 +27,12 @@ pub(super) fn serve(keeper: &Arc<Keeper>, listener: &Listener, stop: &Stop) -> R
         ];
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(KeeperError::step("wait for connections".to_owned(), error.into())),
+            Err(error) => {
+                return Err(KeeperError::step(
+                    "wait for connections".to_owned(),
+                    error.into(),
+                ));
+            }
         }
         if stop.is_asked() {
             return Ok(());
@@ -55,7 +64,9 @@ fn welcome(keeper: &Arc<Keeper>, mut connection: Connection) {
     };
     let (uid, pid) = (peer.uid, peer.pid);
     let keeper = Arc::clone(keeper);
-    let builder = thread::Builder::new().name("peer".to_owned()).stack_size(STACK_SIZE);
+    let builder = thread::Builder::new()
+        .name("peer".to_owned())
+        .stack_size(STACK_SIZE);
     let started: io::Result<_> = builder.spawn(move || {
         Session::new(keeper, connection, peer).run();
         drop(seat);

@@ -9,8 +9,8 @@ use portpool::Caller;
 use portpool_varlink::{
     Call, Connection, ConnectionError, Fault, Peer, Reply, ServiceAnswer, ServiceCard,
     calls::{
-        Acquire, Describe, Done, Exclude, Granted as Answer, Happened, List, Lookup, Method, Persist,
-        Release, Unexclude, Unpersist, Watch,
+        Acquire, Describe, Done, Exclude, Granted as Answer, Happened, List, Lookup, Method,
+        Persist, Release, Unexclude, Unpersist, Watch,
     },
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -64,7 +64,9 @@ impl Session {
             let call: Call = serde_json::from_slice(&received.text)
                 .map_err(|error| ConnectionError::Malformed(error.to_string()))?;
             if call.upgrade {
-                return Err(ConnectionError::Malformed("there is nothing to upgrade to".to_owned()));
+                return Err(ConnectionError::Malformed(
+                    "there is nothing to upgrade to".to_owned(),
+                ));
             }
             let method = call.method.clone();
             tracing::trace!(uid = self.peer.uid, pid = self.peer.pid, method, "call");
@@ -74,7 +76,9 @@ impl Session {
                     Ok(()) => return self.stream(),
                     Err(fault) => Err(fault),
                 },
-                Ok(ServiceAnswer::Method(name)) => self.dispatch(&name, call.clone(), &received.descriptors),
+                Ok(ServiceAnswer::Method(name)) => {
+                    self.dispatch(&name, call.clone(), &received.descriptors)
+                }
                 Err(fault) => Err(fault),
             };
             drop(received);
@@ -130,22 +134,6 @@ impl Session {
             "Release" => self.release(parse(call)?),
             "Lookup" => said(&keeper.lookup(parse::<Lookup>(call)?)?),
             "List" => said(&keeper.list(parse::<List>(call)?)?),
-            "Persist" => {
-                self.keeper.access.check_administrator(&self.peer)?;
-                said(&keeper.persist(parse::<Persist>(call)?)?)
-            }
-            "Unpersist" => {
-                self.keeper.access.check_administrator(&self.peer)?;
-                said(&keeper.unpersist(parse::<Unpersist>(call)?)?)
-            }
-            "Exclude" => {
-                self.keeper.access.check_administrator(&self.peer)?;
-                said(&keeper.exclude(parse::<Exclude>(call)?)?)
-            }
-            "Unexclude" => {
-                self.keeper.access.check_administrator(&self.peer)?;
-                said(&keeper.unexclude(parse::<Unexclude>(call)?)?)
-            }
             _ => Err(Fault::MethodNotFound(call.method)),
         }
     }
@@ -166,11 +154,15 @@ impl Session {
         let failed = |error: std::io::Error| Fault::Failed(format!("cannot wait: {error}"));
         let waiter = self.keeper.hub.wait().map_err(failed)?;
         let connection = &self.connection;
-        let granted = self.keeper.grants.acquire(applicant, &request, |time| {
-            pause(connection, &waiter, time)
-        })?;
+        let granted = self
+            .keeper
+            .grants
+            .acquire(applicant, &request, |time| pause(connection, &waiter, time))?;
         let answer = match granted {
-            Granted::Open(range) => Answer { range, deadline: None },
+            Granted::Open(range) => Answer {
+                range,
+                deadline: None,
+            },
             Granted::Window(held) => {
                 let answer = Answer {
                     range: held.range(),
@@ -211,7 +203,8 @@ impl Session {
         let mut next = Some(Happened::default());
         loop {
             while let Some(happened) = next {
-                let parameters = said(&happened).map_err(|fault| ConnectionError::Malformed(fault.to_string()))?;
+                let parameters = said(&happened)
+                    .map_err(|fault| ConnectionError::Malformed(fault.to_string()))?;
                 self.send(&Reply {
                     parameters: Some(parameters),
                     continues: true,
@@ -235,13 +228,16 @@ impl Session {
     }
 
     fn send(&mut self, reply: &Reply) -> Result<(), ConnectionError> {
-        self.connection.send(reply, &[], Instant::now() + REPLY_TIMEOUT)
+        self.connection
+            .send(reply, &[], Instant::now() + REPLY_TIMEOUT)
     }
 
     /// Counts by the names of the interface alone: what strangers call is one more.
     fn count(&self, method: &str, is_ok: bool) {
         let known = METHODS.iter().find(|name| **name == method);
-        self.keeper.metrics.called(known.copied().unwrap_or("other"), is_ok);
+        self.keeper
+            .metrics
+            .called(known.copied().unwrap_or("other"), is_ok);
     }
 }
 

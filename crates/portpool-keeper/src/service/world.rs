@@ -47,12 +47,7 @@ pub(super) trait World: Send + Sync + 'static {
     ) -> Result<(), String>;
 
     /// From here on nobody claims through it.
-    fn close_window(
-        &self,
-        transports: Transports,
-        range: PortRange,
-        caller: Caller,
-    ) -> Result<(), String>;
+    fn close_window(&self, transports: Transports, range: PortRange) -> Result<(), String>;
 
     /// The ports of all reservations, of both transports.
     fn blocks(&self) -> Result<RangeSet, String>;

@@ -97,6 +97,11 @@ impl Table {
         self.grants.keys().copied().collect()
     }
 
+    pub(super) fn unclaimed(&self) -> Vec<u64> {
+        let unclaimed = self.grants.iter().filter(|(_, grant)| !grant.is_claimed());
+        unclaimed.map(|(id, _)| *id).collect()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Grant> {
         self.grants.values()
     }
@@ -105,9 +110,10 @@ impl Table {
         self.grants.values().map(|grant| grant.range).collect()
     }
 
-    pub(super) fn overlapping(&self, range: PortRange) -> Option<PortRange> {
-        let mut ranges = self.grants.values().map(|grant| grant.range);
-        ranges.find(|it| it.overlaps(range))
+    pub(super) fn overlapping(&self, range: PortRange) -> Option<(u64, Grant)> {
+        let mut grants = self.grants.iter();
+        let found = grants.find(|(_, grant)| grant.range.overlaps(range));
+        found.map(|(id, grant)| (*id, *grant))
     }
 
     /// Those whose time to claim is over, and those that were claimed.
@@ -125,7 +131,8 @@ impl Table {
 
     pub(super) fn next_deadline(&self) -> Option<u64> {
         let deadlines = self.grants.values().filter_map(|grant| match grant.phase {
-            Phase::Open { deadline } => Some(deadline),
+            // 0 is one that could not be settled: that is tried again now and then.
+            Phase::Open { deadline } if deadline > 0 => Some(deadline),
             _ => None,
         });
         deadlines.min()

@@ -84,7 +84,7 @@ impl World for Arc<Fake> {
         Ok(())
     }
 
-    fn close_window(&self, _: Transports, range: PortRange, _: Caller) -> Result<(), String> {
+    fn close_window(&self, _: Transports, range: PortRange) -> Result<(), String> {
         self.step(format!("close {range}"))?;
         self.state.lock().unwrap().windows.remove(&range);
         Ok(())
@@ -325,6 +325,29 @@ fn two_requests_never_get_the_same_port() {
     assert!(refused.to_string().contains("40000-40003"), "{refused}");
     drop(held);
     drop(scene.window("40003-40004"));
+}
+
+#[test]
+fn a_block_that_has_just_ended_is_had_again_at_once() {
+    let scene = scene();
+    let held = scene.window("40000-40003");
+    scene
+        .world
+        .change(|it| it.blocks = range("40000-40003").into());
+    drop(held);
+    let again = |expected_pauses: u32| {
+        let mut pauses = 0;
+        let request = exactly("40002-40003");
+        let answer = scene.grants.acquire(applicant(1001), &request, |_| {
+            pauses += 1;
+            Woken::Again
+        });
+        assert_eq!(pauses, expected_pauses);
+        answer
+    };
+    assert_eq!(again(0).err().unwrap().refusal(), Some(Refusal::InUse));
+    scene.world.change(|it| it.blocks = RangeSet::new());
+    assert!(again(1).is_ok());
 }
 
 #[test]

@@ -1,0 +1,3 @@
+//! Everything here needs root: a pool, network namespaces, other users.
+
+mod acquire;
