@@ -9,7 +9,7 @@ use portpool::{Limits, PortRange, PortSpec};
 
 use portpool_keeper::service::MetricsAddress;
 
-use crate::selectors::Selectors;
+use crate::{handing::HandingArgs, pool::PoolArgs, selectors::Selectors};
 
 /// Reserve ports, enforced by the kernel.
 #[derive(Debug, Parser)]
@@ -93,6 +93,10 @@ pub(crate) struct RunArgs {
     pub(crate) selectors: Selectors,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+    #[command(flatten)]
+    pub(crate) handing: HandingArgs,
     /// The program and its arguments; write -- before it if it could be taken for an option.
     #[arg(required = true, trailing_var_arg = true, num_args = 1.., value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -104,6 +108,8 @@ pub(crate) struct AcquireArgs {
     pub(crate) selectors: Selectors,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
     /// How to print what was reserved.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
@@ -126,6 +132,8 @@ pub(crate) struct HoldArgs {
     pub(crate) selectors: Selectors,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
     #[arg(long = "while", value_name = "PID", required = true)]
     pub(crate) tree_root: u32,
 }

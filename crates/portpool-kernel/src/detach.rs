@@ -97,6 +97,7 @@ pub(crate) fn remove_all(run: &RunDir) -> Vec<Failed> {
     if failures.is_empty() {
         // Somebody may be waiting for the lock: the file goes, and they make a new one.
         drop(fs::remove_file(run.path().join("lock")));
+        drop(fs::remove_file(run.path().join("events-lock")));
         // Only if nothing else is in it.
         drop(fs::remove_dir(run.path()));
     }

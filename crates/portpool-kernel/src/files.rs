@@ -15,6 +15,7 @@ use crate::error::{Failed, Step};
 ///
 /// ```text
 /// RUN_DIR/lock                       one attach or detach at a time
+/// RUN_DIR/events-lock                one reader of events at a time
 /// RUN_DIR/reserved-COOKIE            what is ours in ip_local_reserved_ports
 /// RUN_DIR/bpf/                       portpool's own bpf file system
 /// RUN_DIR/bpf/abi-2                  the layout version
@@ -94,6 +95,22 @@ impl RunDir {
             .open(&path)
             .step(what)?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).step(what)?;
+        Ok(file)
+    }
+
+    /// Takes the lock of the one reader of events, or says that another has it.
+    pub(crate) fn lock_events(&self) -> Result<File, Failed> {
+        let path = self.0.join("events-lock");
+        let what = || format!("lock {}", path.display());
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .step(what)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .step(what)?;
         Ok(file)
     }
 

@@ -11,6 +11,7 @@ mod detach;
 mod diag;
 mod doctor;
 mod error;
+pub mod events;
 mod files;
 mod grant;
 mod held;

@@ -6,14 +6,14 @@ use portpool_core::{
     PortBitmap, PortRange, RangeSet, Transport,
     abi::{
         COUNTS_SIZE, OCCUPANCY_SIZE, POOL_COUNT_MAX, POOL_SIZE, PoolConfig, RECORD_SIZE, Record,
-        occupancy,
+        TALLY_COUNT, occupancy,
     },
 };
 
 use crate::{
     error::{Error, Failed, Step},
     files::RunDir,
-    sys::{MapShape, NO_PREALLOC, Object, TYPE_ARRAY, TYPE_HASH},
+    sys::{MapShape, NO_PREALLOC, Object, TYPE_ARRAY, TYPE_HASH, TYPE_PERCPU_ARRAY},
 };
 
 /// A map that every pool has one of, and the map of maps it hangs in.
@@ -25,7 +25,7 @@ struct Inner {
 }
 
 /// Mirrors `bpf/maps.h`: the kernel refuses a map whose shape is not that of its map of maps.
-const INNER: [Inner; 7] = [
+const INNER: [Inner; 8] = [
     Inner {
         outer: "occupancies",
         shape: array("occupancy", OCCUPANCY_SIZE as u32, 2),
@@ -61,6 +61,14 @@ const INNER: [Inner; 7] = [
         shape: MapShape {
             max_entries: 1024,
             ..hash("windows", 8, 48)
+        },
+        public: false,
+    },
+    Inner {
+        outer: "tallies",
+        shape: MapShape {
+            map_type: TYPE_PERCPU_ARRAY,
+            ..array("tallies", 8, TALLY_COUNT)
         },
         public: false,
     },

@@ -23,7 +23,7 @@ use crate::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/portpool.bpf.o");
 
 /// The maps of the set, and the mode of their pins: the table of pools is for everybody to look at.
-const MAPS: [(&str, u32); 14] = [
+const MAPS: [(&str, u32); 17] = [
     ("pools", 0o444),
     ("occupancies", 0o600),
     ("counts", 0o600),
@@ -32,6 +32,9 @@ const MAPS: [(&str, u32); 14] = [
     ("uids", 0o600),
     ("roots", 0o600),
     ("windows", 0o600),
+    ("tallies", 0o600),
+    ("events", 0o600),
+    ("watch_state", 0o600),
     ("marks", 0o600),
     ("owners", 0o600),
     ("multipath", 0o600),

@@ -15,7 +15,7 @@ mod size;
 pub mod sys;
 
 pub use actor::{Actor, Errno};
-pub use arena::{Arena, isolated, program, unattached};
+pub use arena::{Arena, for_each_pool, isolated, program, test_name, unattached};
 pub use census::Census;
 pub use chance::Chance;
 pub use size::Size;

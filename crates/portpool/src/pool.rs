@@ -14,6 +14,7 @@ use portpool_core::{
     abi::{ControlCode, Operation, Scope, Tenure, errno_of, probe_bytes, refusal_of, token_bytes},
 };
 
+use rustix::net::sockopt;
 use socket2::SockRef;
 
 use crate::{
@@ -149,7 +150,7 @@ impl Pool {
         deadline: Option<Instant>,
     ) -> Result<Reservation, AcquireError> {
         if self.is_embedded() {
-            let held = self.hold(request, scope)?;
+            let held = self.hold(request, scope, None)?;
             return Ok(Reservation::embedded(held, self.0.is_strict));
         }
         let failed = |failure| AcquireError::Failure {
@@ -246,7 +247,15 @@ impl Pool {
         };
         let transport = transport.ok_or_else(|| refused(Refusal::UnsupportedSocket))?;
         if self.is_embedded() {
-            let held = self.hold(&request, scope)?;
+            if embedded::served_transport(socket).is_none() {
+                return Err(refused(Refusal::UnsupportedSocket));
+            }
+            let owner = sockopt::socket_cookie(socket);
+            let owner = owner.map_err(|error| AcquireError::Failure {
+                request,
+                failure: Failure::of("getsockopt")(error.into()),
+            })?;
+            let held = self.hold(&request, scope, Some(owner))?;
             let first = held.first().map(|held| held.block);
             return first.ok_or_else(|| refused(Refusal::BadRequest));
         }
@@ -266,8 +275,7 @@ impl Pool {
     pub fn release_on(&self, socket: &impl AsFd, token: Token) -> Result<(), ReleaseError> {
         let socket = socket.as_fd();
         if self.is_embedded() {
-            let transport = socket::transport_of(socket);
-            return embedded::release_token(token, transport);
+            return embedded::release_token(socket, token);
         }
         release(socket, token).map_err(|error| match error {
             ReleaseError::Refused {
@@ -394,9 +402,14 @@ impl Pool {
         self.kind() == PoolKind::Embedded
     }
 
-    fn hold(&self, request: &Request, scope: Scope) -> Result<Vec<Arc<Held>>, AcquireError> {
+    fn hold(
+        &self,
+        request: &Request,
+        scope: Scope,
+        owner: Option<u64>,
+    ) -> Result<Vec<Arc<Held>>, AcquireError> {
         match scope {
-            Scope::Associated => embedded::acquire(request),
+            Scope::Associated => embedded::acquire(request, owner),
             Scope::Tree { .. } => Err(AcquireError::KernelOnly { request: *request }),
         }
     }

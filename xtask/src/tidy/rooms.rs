@@ -74,6 +74,7 @@ const ROOMS: &[Room] = &[
             CORE,
             "portpool-kernel",
             "portpool",
+            "portpool-handover",
             "portpool-keeper",
             "portpool-winsock",
             VARLINK,

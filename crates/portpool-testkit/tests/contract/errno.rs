@@ -15,12 +15,14 @@ use portpool::{
     process::pass_socket,
 };
 use portpool_kernel::AttachOptions;
-use portpool_testkit::{Actor, Arena, Errno, in_bare_arena};
+use portpool_testkit::{Actor, Errno};
 use socket2::Socket;
 
+use crate::column::Stage;
 use crate::kit::{
-    ACTOR, NOBODY, RawAcquire, any, associated, bind, bind_port, connect, control, exactly, grant,
-    peer, raw_associate, raw_release, refusal, set_sysctl, socket, tcp, udp,
+    ACTOR, NOBODY, RawAcquire, any, assert_grantable, associated, bind, bind_port, connect,
+    control, exactly, grant, peer, raw_associate, raw_release, refusal, set_sysctl, socket, tcp,
+    udp,
 };
 
 const PROBE: Operation = Operation::Control(ControlCode::Probe);
@@ -34,7 +36,7 @@ const CONNECT: Operation = Operation::Connect;
 
 #[test]
 fn every_refusal_answers_with_the_errno_of_the_table() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let mut seen = Seen::default();
         unattached(&mut seen);
         while_attaching(arena, &mut seen);
@@ -66,8 +68,8 @@ fn every_refusal_answers_with_the_errno_of_the_table() {
 /// capabilities inside a user namespace of one's own.
 #[test]
 fn privileged_ports_need_the_capability_in_the_namespace_of_the_pool() {
-    in_bare_arena!(|arena| {
-        arena.attach();
+    bare_case!(|arena| {
+        arena.attach_if_kernel();
         let pool = arena.pool();
         let mut nobody = Actor::start_as(ACTOR, NOBODY);
         // It has every capability, but in a user namespace of its own.
@@ -90,9 +92,7 @@ fn privileged_ports_need_the_capability_in_the_namespace_of_the_pool() {
             }
             assert_eq!(ask(prefix, 1_024, 1), Ok(()));
         }
-        let owner = tcp();
-        grant(&pool, &owner, "80");
-        drop(owner);
+        assert_grantable(&pool, tcp(), "80");
         set_sysctl("ipv4/ip_unprivileged_port_start", "80");
         assert_eq!(ask("", 80, 1), Ok(()));
         assert_eq!(ask("", 79, 1), Err(Errno::ACCES));
@@ -130,9 +130,9 @@ fn unattached(seen: &mut Seen) {
 
 /// Between the moment a new pool is there and the moment it has counted the sockets bound before,
 /// it is busy. Another thread asks all the while; should it never be let run then, once more.
-fn while_attaching(arena: &Arena, seen: &mut Seen) {
+fn while_attaching(arena: &Stage<'_>, seen: &mut Seen) {
     let acquire = || RawAcquire::new(20_000, 1, 7).on(&tcp());
-    let cases: [(Operation, fn() -> Result<(), Errno>); 3] = [
+    let cases: [(Operation, fn() -> _); 3] = [
         (LEND, || admin::lend_raw(&tcp(), 7)),
         (PERSIST, || admin::persist_raw(&tcp(), 20_000, 1, 7)),
         (ACQUIRE, acquire),
@@ -293,7 +293,7 @@ fn consume(pool: &Pool, seen: &mut Seen) {
 }
 
 /// The limits of all callers together, in a pool attached anew over the live one.
-fn limits(arena: &Arena, seen: &mut Seen) {
+fn limits(arena: &Stage<'_>, seen: &mut Seen) {
     let limits = Limits {
         reservations_max: 300,
         shared_percent: 1,

@@ -1,7 +1,6 @@
 //! Exclusions: section 7 of the specification, its cases 16 and 61.
 
 use portpool::{AdminError, Pool, Refusal, Scope, Transport};
-use portpool_testkit::in_bare_arena;
 
 use crate::kit::{
     any, associated, attach_ranges, bind_port, connect, exactly, grant, peer, range, refusal, tcp,
@@ -11,7 +10,7 @@ use crate::kit::{
 /// Cases 16 and 61, what the kernel decides of them.
 #[test]
 fn excluded_ports_are_bound_as_ever_and_never_reserved() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = attach_ranges(arena, "20000-20009");
         exclude(&pool, Transport::Tcp, "20002-20009");
         for _ in 0..2 {
@@ -47,7 +46,7 @@ fn excluded_ports_are_bound_as_ever_and_never_reserved() {
 
 #[test]
 fn what_is_in_use_or_reserved_is_not_excluded() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = attach_ranges(arena, "20000-20999");
         let bound = tcp();
         bind_port(&bound, 20_100).expect("bind");
@@ -79,7 +78,7 @@ fn what_is_in_use_or_reserved_is_not_excluded() {
 
 #[test]
 fn ending_an_exclusion_needs_every_port_of_it_and_gives_them_back() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = attach_ranges(arena, "20000-20999");
         exclude(&pool, Transport::Tcp, "20000-20009");
         exclude(&pool, Transport::Tcp, "20010-20200");
@@ -104,7 +103,7 @@ fn ending_an_exclusion_needs_every_port_of_it_and_gives_them_back() {
 /// Automatic choice is for the sysctl to keep away: an exclusion neither helps nor hinders it.
 #[test]
 fn an_exclusion_outlives_attach_and_its_port_shows_it() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = attach_ranges(arena, "20000-20999");
         exclude(&pool, Transport::Udp, "20000-20009");
         arena.attach();

@@ -8,7 +8,7 @@ use std::{
 
 use portpool::{Scope, abi};
 use portpool_testkit::{
-    Actor, Errno, Size, in_arena,
+    Actor, Errno, Size,
     sys::{self, EdgeOfMemory, set_at, set_raw},
 };
 use socket2::Socket;
@@ -24,7 +24,7 @@ const LEND: i32 = 108;
 
 #[test]
 fn each_field_of_a_request_is_checked() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let owner = tcp();
         let good = RawAcquire::new(20_000, 4, 7);
@@ -97,7 +97,7 @@ fn each_field_of_a_request_is_checked() {
 /// Every option name around ours with every length, claimed and real, at good and bad addresses.
 #[test]
 fn malformed_control_codes_are_refused_and_leave_no_trace() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let before = sys::kernel_log().expect("the kernel's log");
         assert!(sys::in_fork(|| {
             sys::become_uid(NOBODY).expect("setuid");
@@ -118,7 +118,7 @@ fn malformed_control_codes_are_refused_and_leave_no_trace() {
 /// Without a pool in its namespace a control code is an option nobody knows, whatever its length.
 #[test]
 fn control_codes_without_a_pool_are_unknown_options() {
-    in_arena!(|_| {
+    case!(|_| {
         let before = sys::kernel_log().expect("the kernel's log");
         let mut unshare = Command::new("unshare");
         let elsewhere = unshare.args(["-n", ACTOR]);
@@ -143,7 +143,7 @@ fn control_codes_without_a_pool_are_unknown_options() {
 
 #[test]
 fn random_control_codes_grant_nothing_but_what_they_validly_ask() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let before = sys::kernel_log().expect("the kernel's log");
         let seed = seed();
         println!("seed {seed}");
@@ -173,7 +173,7 @@ fn random_control_codes_grant_nothing_but_what_they_validly_ask() {
 /// Options of others, of any length, are answered as without a pool.
 #[test]
 fn options_of_others_pass_through_whatever_their_length() {
-    in_arena!(|_| {
+    case!(|_| {
         let before = sys::kernel_log().expect("the kernel's log");
         let socket = tcp();
         for length in [4, 8, 4096, 8192, 65_536] {

@@ -3,7 +3,7 @@
 use std::{os::unix::process::CommandExt, process::Command};
 
 use portpool::{Lend, Pool, Refusal, Token, Transport, abi};
-use portpool_testkit::{Actor, Errno, in_arena};
+use portpool_testkit::{Actor, Errno};
 
 use crate::kit::{ACTOR, NOBODY, bind_port, control, grant, order, range, tcp, udp};
 
@@ -11,7 +11,7 @@ const GROUP: u32 = 54_321;
 
 #[test]
 fn a_lend_lets_the_tree_bind_plainly_until_it_is_dropped() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, None);
         let mut stranger = Actor::start(ACTOR);
@@ -48,7 +48,7 @@ fn a_lend_lets_the_tree_bind_plainly_until_it_is_dropped() {
 
 #[test]
 fn several_lends_go_on_side_by_side_and_each_ends_by_itself() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, None);
         let mut lenders: Vec<Actor> = (0..3).map(|_| Actor::start(ACTOR)).collect();
@@ -81,7 +81,7 @@ fn several_lends_go_on_side_by_side_and_each_ends_by_itself() {
 /// kill -9 of the lender: what it started goes on, and binds no more.
 #[test]
 fn the_end_of_the_lender_is_the_end_of_the_lend() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, None);
         let mut root = Actor::start(ACTOR);
@@ -100,7 +100,7 @@ fn the_end_of_the_lender_is_the_end_of_the_lend() {
 
 #[test]
 fn only_who_may_consume_it_may_lend_it() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, Some(GROUP));
         let mut member = Actor::spawn(Command::new(ACTOR).uid(NOBODY).gid(GROUP));
@@ -140,7 +140,7 @@ fn only_who_may_consume_it_may_lend_it() {
 
 #[test]
 fn only_a_persistent_block_that_is_there_is_lent() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, None);
         let owner = tcp();

@@ -7,8 +7,9 @@ use portpool::{
     AdminError, Pool, PortRange, Refusal, Scope, Tenure, Token, Transport,
     abi::{ControlCode, Origin, Persist, Ports},
 };
-use portpool_testkit::{Actor, Arena, Errno, in_arena, in_bare_arena};
+use portpool_testkit::{Actor, Errno};
 
+use crate::column::Stage;
 use crate::kit::{
     ACTOR, NOBODY, any_within, associated, attach_ranges, bind, bind_port, connect, exactly, grant,
     is_reserved, order, peer, port_of, range, raw_associate, raw_release, refusal, set_sysctl,
@@ -21,7 +22,7 @@ const GROUP: u32 = 54_321;
 /// Cases 106, 112, 113, 115, 116 and 121.
 #[test]
 fn a_persistent_block_is_made_found_and_deleted_by_exactly_its_ports() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, "20000-20003", None);
         let lookup = |transport, ports| {
@@ -58,7 +59,7 @@ fn a_persistent_block_is_made_found_and_deleted_by_exactly_its_ports() {
 /// Case 108 and 109, and every other value that is no request.
 #[test]
 fn a_malformed_request_changes_nothing() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let good = persist_bytes("20000-20003", 7, Some(GROUP), Origin::New);
         let with = |at: usize, value: u16| {
@@ -120,7 +121,7 @@ fn a_malformed_request_changes_nothing() {
 /// Cases 110, 111, 122 and 17: a port that is bound, reserved or persistent is in use for the next.
 #[test]
 fn what_is_taken_is_not_made_persistent_and_what_is_persistent_is_taken() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let persist = |ports: &str| {
             let token = pool.new_persistent_token().expect("token");
@@ -164,7 +165,7 @@ fn what_is_taken_is_not_made_persistent_and_what_is_persistent_is_taken() {
 /// Cases 107, 114 and 120.
 #[test]
 fn without_the_privilege_it_is_neither_made_nor_deleted_nor_consumed_but_found() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, "20000-20003", None);
         let mut nobody = Actor::start_as(ACTOR, NOBODY);
@@ -200,7 +201,7 @@ fn without_the_privilege_it_is_neither_made_nor_deleted_nor_consumed_but_found()
 /// Case 119, rule 4: any process with the privilege, at any time, together with others.
 #[test]
 fn processes_with_the_privilege_consume_it_together() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, "20000-20003", None);
         let mut others: Vec<Actor> = (0..3).map(|_| Actor::start(ACTOR)).collect();
@@ -232,7 +233,7 @@ fn processes_with_the_privilege_consume_it_together() {
 
 #[test]
 fn members_of_its_group_consume_it_and_others_do_not() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Udp, "20000-20003", Some(GROUP)).value();
         let associate = format!("associate s {token}");
@@ -267,7 +268,7 @@ fn members_of_its_group_consume_it_and_others_do_not() {
 /// The right is judged anew when the socket is bound, for the process that binds it.
 #[test]
 fn an_associated_socket_gives_no_right_to_whoever_is_handed_it() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, "20000-20003", Some(GROUP)).value();
         let (_listener, port) = peer();
@@ -293,7 +294,7 @@ fn an_associated_socket_gives_no_right_to_whoever_is_handed_it() {
 /// Case 66, rules 23 and 11.
 #[test]
 fn release_and_close_do_not_end_it() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, "20000-20003", None);
         assert_eq!(raw_release(&tcp(), token.value()), Err(Errno::INVAL));
@@ -310,7 +311,7 @@ fn release_and_close_do_not_end_it() {
 /// Cases 118 and 124.
 #[test]
 fn deleting_it_leaves_consumers_their_ports_and_makes_the_token_unknown() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, "20000-20003", None);
         let consumer = associated(&pool, "tcp4", token);
@@ -333,7 +334,7 @@ fn deleting_it_leaves_consumers_their_ports_and_makes_the_token_unknown() {
 
 #[test]
 fn tokens_are_of_one_namespace_for_both_kinds() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, "20000-20003", None);
         let taken = pool.install_persistent(Transport::Udp, range("20000-20003"), token, None);
@@ -347,7 +348,7 @@ fn tokens_are_of_one_namespace_for_both_kinds() {
 
 #[test]
 fn ports_of_automatic_choice_and_privileged_ones_follow_the_rules_of_acquire() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = attach_ranges(arena, "20000-20999");
         let token = pool.new_persistent_token().expect("token");
         let ephemeral = pool.install_persistent(Transport::Tcp, range("40000"), token, None);
@@ -369,7 +370,7 @@ fn ports_of_automatic_choice_and_privileged_ones_follow_the_rules_of_acquire() {
 /// Blocks on record are there before anything is granted, whoever uses their ports.
 #[test]
 fn a_restored_block_guards_ports_in_use_and_leaves_their_sockets_alone() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let early = tcp();
         early.set_reuse_port(true).expect("reuse");
@@ -399,9 +400,9 @@ fn a_restored_block_guards_ports_in_use_and_leaves_their_sockets_alone() {
 /// It is one of the pool's reservations, and charged to no user's share.
 #[test]
 fn it_is_charged_to_nobody_but_the_pool() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
-        let count = |arena: &Arena| {
+        let count = |arena: &Stage<'_>| {
             let counters = arena.pool().overview().expect("look").counters;
             (
                 counters.reservations,
@@ -421,7 +422,7 @@ fn it_is_charged_to_nobody_but_the_pool() {
 /// Attach over a running pool keeps it, detach refuses to end it unasked.
 #[test]
 fn attach_keeps_it_and_detach_asks_before_it_ends_it() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let token = install(&pool, Transport::Tcp, "20000-20003", Some(GROUP));
         let consumer = associated(&pool, "tcp4", token);
@@ -446,7 +447,7 @@ fn attach_keeps_it_and_detach_asks_before_it_ends_it() {
 /// A runtime reservation that a wildcard draws never falls on one.
 #[test]
 fn wildcard_blocks_pass_it_by() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = attach_ranges(arena, "20000-20009");
         install(&pool, Transport::Tcp, "20002-20007", None);
         let owner = tcp();

@@ -3,9 +3,10 @@
 use std::fs;
 
 use portpool::{AdminError, Caller, Pool, Refusal, Scope, Transport, abi};
-use portpool_testkit::{Actor, Arena, Errno, in_bare_arena};
+use portpool_testkit::{Actor, Errno};
 use socket2::Socket;
 
+use crate::column::Stage;
 use crate::kit::{
     ACTOR, NOBODY, associated, attach_ranges, bind_port, control, exactly, order, range, refusal,
     set_sysctl, tcp, udp,
@@ -16,7 +17,7 @@ const LATER: u64 = 3_600_000_000_000;
 
 #[test]
 fn the_process_of_a_window_claims_exactly_its_block_once() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = reserve(arena, "40000-40003");
         let mut caller = Actor::start_as(ACTOR, NOBODY);
         caller
@@ -59,7 +60,7 @@ fn the_process_of_a_window_claims_exactly_its_block_once() {
 
 #[test]
 fn nobody_else_gets_through_a_window() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = reserve(arena, "40000-40003");
         let caller = Actor::start_as(ACTOR, NOBODY);
         open(&pool, "40000-40003", &caller, NOBODY);
@@ -93,7 +94,7 @@ fn nobody_else_gets_through_a_window() {
 /// user has changed.
 #[test]
 fn a_window_is_for_the_process_that_started_then_and_its_user_now() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = reserve(arena, "40000-40003");
         let mut caller = Actor::start(ACTOR);
         caller.ask("socket s tcp4").expect("socket");
@@ -140,7 +141,7 @@ fn a_window_is_for_the_process_that_started_then_and_its_user_now() {
 
 #[test]
 fn a_window_that_has_closed_grants_nothing() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = reserve(arena, "40000-40003");
         let named = myself();
         let past = pool.open_window(Transport::Tcp, range("40000"), named, Pool::since_boot());
@@ -170,7 +171,7 @@ fn a_window_that_has_closed_grants_nothing() {
 /// Ports that are not reserved from automatic choice are granted to nobody, window or not.
 #[test]
 fn a_window_does_not_stand_in_for_the_sysctl() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = reserve(arena, "40000-40003");
         let owner = udp();
         let deadline = LATER + Pool::since_boot();
@@ -199,7 +200,7 @@ fn a_window_does_not_stand_in_for_the_sysctl() {
 /// There is room for 1,024; those that have closed make room.
 #[test]
 fn windows_are_bounded_and_closed_ones_make_room() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = reserve(arena, "40000-42000");
         let named = myself();
         let first = |number: u16| range(&format!("{}", 40_000 + number));
@@ -233,7 +234,7 @@ fn windows_are_bounded_and_closed_ones_make_room() {
 
 #[test]
 fn only_the_administrator_opens_a_window() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = reserve(arena, "40000-40003");
         let mut nobody = Actor::start_as(ACTOR, NOBODY);
         nobody.ask("child-by u unshare -U -r").expect("child");
@@ -272,7 +273,7 @@ fn only_the_administrator_opens_a_window() {
 /// A process of a pid namespace below is named as the one that opens the window sees it.
 #[test]
 fn a_window_is_opened_for_a_process_in_a_pid_namespace_below() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = reserve(arena, "40000-40003");
         let mut outer = Actor::start(ACTOR);
         outer.ask("child-by n unshare --pid --fork").expect("child");
@@ -294,7 +295,7 @@ fn a_window_is_opened_for_a_process_in_a_pid_namespace_below() {
 
 #[test]
 fn a_window_ends_with_the_pool() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let pool = reserve(arena, "40000-40003");
         let deadline = LATER + Pool::since_boot();
         pool.open_window(Transport::Tcp, range("40000-40003"), myself(), deadline)
@@ -317,7 +318,7 @@ fn a_window_ends_with_the_pool() {
 }
 
 /// A pool, and these ports kept from automatic choice since it was swept.
-fn reserve(arena: &Arena, ports: &str) -> Pool {
+fn reserve(arena: &Stage<'_>, ports: &str) -> Pool {
     let pool = attach_ranges(arena, "20000-20999");
     let reserved = fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports");
     let reserved = reserved.expect("read the sysctl");

@@ -4,6 +4,7 @@
 mod again;
 mod detach;
 mod doctor;
+mod events;
 mod failures;
 mod grant;
 mod killed;
