@@ -15,7 +15,7 @@ use crate::{
     args::AcquireArgs,
     exit::{Answer, Code, Failure},
     grant::Grant,
-    hold, output,
+    hold, holder, output,
     selectors::Selectors,
     signals,
 };
@@ -69,15 +69,15 @@ impl Held {
                 Err(error) => error,
             };
             let Some(wait) = wait.filter(|_| error.is_temporary()) else {
-                return Err(error.into());
+                let text = holder::explained(pool, &error);
+                return Err(Failure::from(error).saying(text));
             };
             let left = wait.saturating_sub(start.elapsed());
             if left.is_zero() {
                 let waited = humantime::format_duration(wait);
-                return Err(Failure::new(
-                    Code::WaitOver,
-                    format!("waited {waited}: {error}"),
-                ));
+                let text = holder::explained(pool, &error);
+                let text = format!("waited {waited}: {text}");
+                return Err(Failure::new(Code::WaitOver, text));
             }
             #[expect(
                 clippy::disallowed_methods,

@@ -1,13 +1,12 @@
 //! Attaching and detaching the pool of this network namespace.
 
-use anstyle::{AnsiColor, Style};
 use portpool::{Limits, Pool, PoolKind};
 use portpool_kernel::{AttachOptions, Attached, RunDir};
 
 use crate::{
     args::AttachArgs,
     exit::Answer,
-    output::{self, printable},
+    output::{self, WARNING, printable},
 };
 
 /// The command `attach`.
@@ -72,5 +71,3 @@ fn text(attached: &Attached) -> String {
     }
     text
 }
-
-const WARNING: Style = AnsiColor::Yellow.on_default().bold();

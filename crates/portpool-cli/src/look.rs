@@ -1,57 +1,25 @@
-//! Looking: the pool, its reservations, one port.
+//! Looking at reservations and at single ports.
 
 use std::time::{Duration, SystemTime};
 
-use portpool::{
-    Entry, LookError, Overview, Pool, PoolKind, PoolState, Port, PortSpec, PortState, Transport,
-    Transports,
-};
+use portpool::{Entry, Pool, PoolKind, Port, PortState, Transport, Transports};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::{
-    cgroup,
+    args::{LookArgs, PortArgs},
     exit::{Answer, Code, Failure},
-    output::{self, Table, printable},
+    output::{self, Table},
     owner::{Owner, TreeRoot, since_boot},
+    pool::Chosen,
     socket_owners::Sockets,
 };
 
-/// The command `status`.
-pub(crate) fn status(json: bool) -> Answer {
-    let pool = match Pool::builder()
-        .kind(PoolKind::Kernel)
-        .open()
-        .map_err(Failure::from)
-    {
-        Ok(pool) => pool,
-        Err(failure) if json && failure.code == Code::NoPool => {
-            output::print_json(&json!({ "attached": false }))?;
-            return Err(failure);
-        }
-        Err(failure) => return Err(failure),
-    };
-    match (pool.overview(), json) {
-        (Ok(overview), true) => output::print_json(&status_json(&overview))?,
-        (Ok(overview), false) => output::print(&status_text(&overview))?,
-        (Err(error), true) => output::print_json(&blind_json(&error))?,
-        (Err(error), false) => output::print(&format!(
-            "the pool is attached, but cannot be looked at: {}\nexact ports and --within work all \
-             the same\n",
-            printable(&error.to_string())
-        ))?,
-    }
-    Ok(0)
-}
-
 /// The command `reservations`.
-pub(crate) fn reservations(json: bool) -> Answer {
-    let entries = Pool::builder()
-        .kind(PoolKind::Kernel)
-        .open()?
-        .reservations()?;
-    let rows: Vec<Row> = entries.iter().map(Row::of).collect();
-    if json {
+pub(crate) fn reservations(args: LookArgs) -> Answer {
+    let pool = args.pool.open_to_look()?;
+    let entries = pool.reservations()?;
+    let rows: Vec<Row> = entries.iter().map(|entry| Row::of(entry, &pool)).collect();
+    if args.json {
         output::print_json(&rows)?;
         return Ok(0);
     }
@@ -69,12 +37,13 @@ pub(crate) fn reservations(json: bool) -> Answer {
             shortened(&row.owner.command_text()),
         ]);
     }
-    output::print(&table.text())?;
+    output::print(&(Chosen::of(&pool).line() + &table.text()))?;
     Ok(0)
 }
 
 /// The command `port`.
-pub(crate) fn port(spec: PortSpec, json: bool) -> Answer {
+pub(crate) fn port(args: &PortArgs) -> Answer {
+    let spec = args.spec;
     if spec.range.count().number() > PORT_COUNT_MAX {
         return Err(Failure::new(
             Code::Usage,
@@ -84,21 +53,16 @@ pub(crate) fn port(spec: PortSpec, json: bool) -> Answer {
             ),
         ));
     }
-    let pool = Pool::builder().kind(PoolKind::Kernel).open()?;
+    let pool = args.pool.open_to_look()?;
     let sockets = Sockets::read();
     let transports = spec.transports.unwrap_or(Transports::Both);
     let mut rows = Vec::new();
     for transport in transports.iter() {
         for port in spec.range.ports() {
-            rows.push(PortRow::of(
-                transport,
-                port,
-                &pool.port(transport, port)?,
-                &sockets,
-            ));
+            rows.push(PortRow::of(transport, port, &pool, &sockets)?);
         }
     }
-    if json {
+    if args.json {
         output::print_json(&rows)?;
         return Ok(0);
     }
@@ -112,105 +76,8 @@ pub(crate) fn port(spec: PortSpec, json: bool) -> Answer {
         _ if is_single => String::new(),
         count => format!("{count} free\n"),
     };
-    output::print(&(text + &rest))?;
+    output::print(&(Chosen::of(&pool).line() + &text + &rest))?;
     Ok(0)
-}
-
-fn status_json(overview: &Overview) -> Value {
-    let Overview {
-        config, counters, ..
-    } = overview;
-    let transports = Transport::ALL.map(|transport| {
-        let of = overview.transport(transport);
-        let largest = of.largest_free.map(|range| range.to_string());
-        json!({
-            "transport": transport.to_string(),
-            "reserved": of.reserved_count,
-            "in_use": of.in_use_count,
-            "free_in_ranges": of.free_count,
-            "largest_free": largest,
-        })
-    });
-    json!({
-        "attached": true,
-        "readable": true,
-        "ready": config.state == PoolState::Ready,
-        "since": timestamp(config.attached),
-        "cgroup": cgroup::path_of(config.cgroup),
-        "guards_every_cgroup": config.cgroup == cgroup::ROOT_ID,
-        "ranges": config.ranges.iter().map(|range| range.to_string()).collect::<Vec<_>>(),
-        "limits": {
-            "ports_per_uid": config.limits.ports_per_uid_max,
-            "reservations_per_uid": config.limits.reservations_per_uid_max,
-            "reservations_per_socket": config.limits.reservations_per_socket_max,
-            "reservations": config.limits.reservations_max,
-            "shared_percent": config.limits.shared_percent,
-        },
-        "reservations": counters.reservations,
-        "shared_reservations": counters.shared_reservations,
-        "shared_ports": counters.shared_ports,
-        "transports": transports,
-    })
-}
-
-fn blind_json(error: &LookError) -> Value {
-    json!({ "attached": true, "readable": false, "reason": error.to_string() })
-}
-
-fn status_text(overview: &Overview) -> String {
-    let Overview {
-        config, counters, ..
-    } = overview;
-    let limits = &config.limits;
-    let age = since_boot().saturating_sub(Duration::from_nanos(config.attached));
-    let mut table = Table::default();
-    table.row([
-        "pool",
-        &format!("{}, attached {} ago", state(config.state), age_text(age)),
-    ]);
-    table.row(["guards", &guarded(config.cgroup)]);
-    table.row(["ranges", &config.ranges.to_string()]);
-    table.row([
-        "reservations",
-        &format!("{} of {}", counters.reservations, limits.reservations_max),
-    ]);
-    for transport in Transport::ALL {
-        let of = overview.transport(transport);
-        let largest = of
-            .largest_free
-            .map_or("none".to_owned(), |range| range.to_string());
-        let counts = format!(
-            "{} ports reserved, {} in use, {} of the ranges free, largest free block {largest}",
-            of.reserved_count, of.in_use_count, of.free_count
-        );
-        table.row([transport.to_string(), counts]);
-    }
-    let per_uid = format!(
-        "{} ports and {} reservations a user, {} reservations a socket, {} % of the pool without \
-         CAP_NET_ADMIN",
-        limits.ports_per_uid_max,
-        limits.reservations_per_uid_max,
-        limits.reservations_per_socket_max,
-        limits.shared_percent
-    );
-    table.row(["limits", &per_uid]);
-    table.text()
-}
-
-fn state(state: PoolState) -> &'static str {
-    match state {
-        PoolState::Ready => "ready",
-        PoolState::Sweeping => "counting the sockets there were before, grants nothing yet",
-    }
-}
-
-fn guarded(id: u64) -> String {
-    if id == cgroup::ROOT_ID {
-        return "every socket of this network namespace".to_owned();
-    }
-    let path = cgroup::path_of(id).map(|path| path.display().to_string());
-    let path = path.unwrap_or_else(|| format!("the cgroup with id {id}, not mounted here"));
-    format!("ONLY sockets created in {path}: all others can take reserved ports")
 }
 
 /// A reservation as `reservations` and `port` show it.
@@ -229,10 +96,12 @@ struct Row {
     tree_root: Option<TreeRoot>,
     /// Whether it counts against the limits of its user.
     shared: bool,
+    #[serde(flatten)]
+    pool: Chosen,
 }
 
 impl Row {
-    fn of(entry: &Entry) -> Row {
+    fn of(entry: &Entry, pool: &Pool) -> Row {
         Row {
             transport: entry.transport.to_string(),
             ports: entry.range.to_string(),
@@ -244,6 +113,7 @@ impl Row {
             age: since_boot().saturating_sub(Duration::from_nanos(entry.born)),
             tree_root: TreeRoot::of(entry),
             shared: entry.shared,
+            pool: Chosen::of(pool),
         }
     }
 }
@@ -260,6 +130,8 @@ struct PortRow {
     held_by_kernel: bool,
     recently_used: bool,
     processes: Vec<Process>,
+    #[serde(flatten)]
+    pool: Chosen,
 }
 
 #[derive(Serialize)]
@@ -269,12 +141,18 @@ struct Process {
 }
 
 impl PortRow {
-    fn of(transport: Transport, port: Port, state: &PortState, sockets: &Sockets) -> PortRow {
+    fn of(
+        transport: Transport,
+        port: Port,
+        pool: &Pool,
+        sockets: &Sockets,
+    ) -> Result<PortRow, Failure> {
+        let state = pool.port(transport, port)?;
         let processes = sockets.processes(transport, port).into_iter();
-        PortRow {
+        Ok(PortRow {
             transport: transport.to_string(),
             port: port.number(),
-            state: match state {
+            state: match &state {
                 PortState {
                     reservation: Some(_),
                     ..
@@ -286,14 +164,15 @@ impl PortRow {
                 PortState { recent: true, .. } => "recent",
                 _ => "free",
             },
-            reservation: state.reservation.as_ref().map(Row::of),
+            reservation: state.reservation.as_ref().map(|entry| Row::of(entry, pool)),
             socket_count: state.socket_count,
             held_by_kernel: state.held,
             recently_used: state.recent,
             processes: processes
                 .map(|(pid, command_line)| Process { pid, command_line })
                 .collect(),
-        }
+            pool: Chosen::of(pool),
+        })
     }
 
     fn text(&self) -> String {
@@ -344,6 +223,9 @@ impl PortRow {
             "held" => "held by the kernel or by a socket that cannot be counted",
             "recent" => "free, used within the last minute",
             "in-use" => "in use, not reserved",
+            "free" if self.pool.is(PoolKind::Embedded) && self.transport == "tcp" => {
+                "free, as far as can be seen: TCP sockets that do not listen are in no list"
+            }
             state => state,
         }
     }
@@ -354,7 +236,7 @@ fn seconds<S: serde::Serializer>(age: &Duration, serializer: S) -> Result<S::Ok,
 }
 
 /// Time since boot as a date. The clock may have been set since: then the date moves with it.
-fn timestamp(nanoseconds: u64) -> String {
+pub(crate) fn timestamp(nanoseconds: u64) -> String {
     let age = since_boot().saturating_sub(Duration::from_nanos(nanoseconds));
     let time = SystemTime::now()
         .checked_sub(age)
@@ -363,7 +245,7 @@ fn timestamp(nanoseconds: u64) -> String {
 }
 
 /// The two largest units of a duration.
-fn age_text(age: Duration) -> String {
+pub(crate) fn age_text(age: Duration) -> String {
     let text = humantime::format_duration(Duration::from_secs(age.as_secs())).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

@@ -12,6 +12,7 @@ mod grammar;
 mod grant;
 mod handing;
 mod hold;
+mod holder;
 mod keeper;
 mod look;
 mod output;
@@ -21,6 +22,7 @@ mod run;
 mod selectors;
 mod signals;
 mod socket_owners;
+mod status;
 mod supervise;
 mod template;
 
@@ -34,10 +36,11 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Acquire(args) => acquire::acquire(&args),
         Command::Hold(args) => hold::hold(&args),
-        Command::Reservations(args) => look::reservations(args.json),
-        Command::Port(args) => look::port(args.spec, args.json),
-        Command::Status(args) => look::status(args.json),
-        Command::Doctor(args) => doctor::doctor(args.json),
+        Command::Rest => handing::serve_rest(),
+        Command::Reservations(args) => look::reservations(args),
+        Command::Port(args) => look::port(&args),
+        Command::Status(args) => status::status(args),
+        Command::Doctor(args) => doctor::doctor(args),
         Command::Attach(args) => attach::attach(&args),
         Command::Detach(args) => attach::detach(args.force),
         Command::Keeper(args) => keeper::keeper(&args),

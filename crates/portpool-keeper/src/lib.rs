@@ -13,5 +13,5 @@ pub mod admin;
 pub mod service;
 pub mod store;
 
-pub use admin::AdminError;
+pub use admin::{Admin, AdminError};
 pub use store::{StateDir, Store, StoreError};

@@ -10,9 +10,12 @@ mod rows;
 mod schema;
 mod sqlite;
 
+use portpool_core::{PortRange, Transport};
+
 pub use directory::StateDir;
 pub use error::StoreError;
 pub use record::{Block, Boot, Change, Exclusion, NOTE_LENGTH_MAX, Note, NoteError, Records};
+pub(crate) use rows::random_token;
 pub use sqlite::Sqlite;
 
 /// Durable records. Each commit is all or nothing, and once it answers it outlives a power cut.
@@ -22,6 +25,26 @@ pub trait Store {
     /// # Errors
     /// [`StoreError`] if they cannot be read or are damaged.
     fn records(&mut self) -> Result<Records, StoreError>;
+
+    /// The blocks that have a port of the range, by first port.
+    ///
+    /// # Errors
+    /// As [`records`](Store::records).
+    fn blocks_meeting(
+        &mut self,
+        transport: Transport,
+        range: PortRange,
+    ) -> Result<Vec<Block>, StoreError>;
+
+    /// The exclusions that have a port of the range, by first port.
+    ///
+    /// # Errors
+    /// As [`records`](Store::records).
+    fn exclusions_meeting(
+        &mut self,
+        transport: Transport,
+        range: PortRange,
+    ) -> Result<Vec<Exclusion>, StoreError>;
 
     /// Makes all of the changes, durably, or none.
     ///

@@ -58,6 +58,11 @@ impl Size {
         Size::asked().pick(20, 1_000)
     }
 
+    /// Lives of a modelled machine with mishaps.
+    pub fn model_lives() -> u32 {
+        Size::asked().pick(2_000, 100_000)
+    }
+
     /// Uids that hit their limits.
     pub fn uids() -> u32 {
         Size::asked().pick(1_000, 20_000)

@@ -39,6 +39,10 @@ impl StateDir {
     pub fn store(&self) -> PathBuf {
         self.0.join("store.sqlite")
     }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
 }
 
 /// Unreadable means no: better to ask for a directory than to hand out the wrong records.

@@ -32,6 +32,62 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Result<Records, 
     })
 }
 
+pub(super) fn blocks_meeting(
+    connection: &Connection,
+    transport: Transport,
+    range: PortRange,
+) -> rusqlite::Result<Vec<Block>> {
+    meeting(connection, BLOCKS, transport, range, block, |block| {
+        block.range
+    })
+}
+
+pub(super) fn exclusions_meeting(
+    connection: &Connection,
+    transport: Transport,
+    range: PortRange,
+) -> rusqlite::Result<Vec<Exclusion>> {
+    meeting(
+        connection,
+        EXCLUSIONS,
+        transport,
+        range,
+        exclusion,
+        |exclusion| exclusion.range,
+    )
+}
+
+/// Rows that have a port of the range: of those that start before it only the last can.
+fn meeting<T>(
+    connection: &Connection,
+    select: &str,
+    transport: Transport,
+    range: PortRange,
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    range_of: fn(&T) -> PortRange,
+) -> rusqlite::Result<Vec<T>> {
+    let key = params![
+        transport.to_string(),
+        range.first().number(),
+        range.last().number()
+    ];
+    let mut within = connection.prepare_cached(&format!(
+        "{select} WHERE transport = ?1 AND first BETWEEN ?2 AND ?3 ORDER BY first"
+    ))?;
+    let mut before = connection.prepare_cached(&format!(
+        "{select} WHERE transport = ?1 AND first < ?2 ORDER BY first DESC LIMIT 1"
+    ))?;
+    let before = before.query_row(&key[..2], read).optional()?;
+    let mut found: Vec<T> = before
+        .into_iter()
+        .filter(|row| range_of(row).overlaps(range))
+        .collect();
+    for row in within.query_map(key, read)? {
+        found.push(row?);
+    }
+    Ok(found)
+}
+
 /// Carries out a change; answers by what the digest changes.
 pub(super) fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<u64> {
     match change {
@@ -95,6 +151,11 @@ pub(super) fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(u64::from_ne_bytes(bytes))
+}
+
+/// A new token; that something has it already is as good as impossible.
+pub(crate) fn random_token() -> io::Result<Token> {
+    Token::new(random()?).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn seal(transaction: &Transaction<'_>, digest: u64) -> rusqlite::Result<()> {

@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
+use portpool_core::{PortRange, Transport};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
 
-use super::{Change, Records, StateDir, Store, StoreError, rows, schema};
+use super::{Block, Change, Exclusion, Records, StateDir, Store, StoreError, rows, schema};
 
 /// Records in `STATE_DIR/store.sqlite`.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub struct Sqlite {
     /// What the disk said when a write failed.
     failure: Option<String>,
     /// Where the file was copied to because it may only be read; goes with this value.
-    _copy: Option<Copy>,
+    copy: Option<Copy>,
 }
 
 impl Sqlite {
@@ -53,31 +54,49 @@ impl Sqlite {
     /// [`StoreError`].
     pub fn open_to_read(state: &StateDir) -> Result<Option<Sqlite>, StoreError> {
         let path = state.store();
-        let copy = match fs::metadata(&path) {
+        match fs::metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(cause) => return Err(StoreError::Unreadable { path, cause }),
-            Ok(_) if may_write(&path) => None,
-            // Reading a log needs an index beside it, which somebody must be able to make.
-            Ok(_) => Some(Copy::of(&path).map_err(|cause| StoreError::Unreadable {
-                path: path.clone(),
-                cause,
-            })?),
-        };
-        let file = copy
-            .as_ref()
-            .map_or_else(|| path.clone(), |copy| copy.file(&path));
-        let flags = match &copy {
-            Some(_) => OpenFlags::SQLITE_OPEN_READ_WRITE,
-            None => OpenFlags::SQLITE_OPEN_READ_ONLY,
-        };
-        let mut store = Sqlite::connect(&file, &path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        store._copy = copy;
-        let found = store.judge()?;
-        if found < schema::VERSION {
-            store.migrate_in_memory(found)?;
+            Ok(_) => {}
         }
-        store.records()?;
-        Ok(Some(store))
+        let read = match may_write(&path) {
+            true => Sqlite::read_in_place(&path),
+            false => Err(StoreError::ReadOnly { path: path.clone() }),
+        };
+        match read {
+            // Reading a log needs an index beside it, which somebody must be able to make.
+            Err(
+                error @ (StoreError::ReadOnly { .. }
+                | StoreError::Full { .. }
+                | StoreError::Failed { .. }
+                | StoreError::Unreadable { .. }),
+            ) => match Copy::of(&path) {
+                Ok(copy) => Sqlite::read_copy(&path, copy).map(Some),
+                Err(_) => Err(error),
+            },
+            read => read.map(Some),
+        }
+    }
+
+    fn read_in_place(path: &Path) -> Result<Sqlite, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Sqlite::connect(path, path, flags)?.judged_to_read()
+    }
+
+    fn read_copy(path: &Path, copy: Copy) -> Result<Sqlite, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut store = Sqlite::connect(&copy.file(path), path, flags)?;
+        store.copy = Some(copy);
+        store.judged_to_read()
+    }
+
+    fn judged_to_read(mut self) -> Result<Sqlite, StoreError> {
+        let found = self.judge()?;
+        if found < schema::VERSION {
+            self.migrate_in_memory(found)?;
+        }
+        self.records()?;
+        Ok(self)
     }
 
     fn connect(file: &Path, path: &Path, flags: OpenFlags) -> Result<Sqlite, StoreError> {
@@ -96,7 +115,7 @@ impl Sqlite {
             connection,
             path: path.to_owned(),
             failure: None,
-            _copy: None,
+            copy: None,
         })
     }
 
@@ -193,7 +212,29 @@ impl Store for Sqlite {
         read.map_err(|what| self.damaged(what))
     }
 
+    fn blocks_meeting(
+        &mut self,
+        transport: Transport,
+        range: PortRange,
+    ) -> Result<Vec<Block>, StoreError> {
+        let found = rows::blocks_meeting(&self.connection, transport, range);
+        found.map_err(|error| self.error(&error))
+    }
+
+    fn exclusions_meeting(
+        &mut self,
+        transport: Transport,
+        range: PortRange,
+    ) -> Result<Vec<Exclusion>, StoreError> {
+        let found = rows::exclusions_meeting(&self.connection, transport, range);
+        found.map_err(|error| self.error(&error))
+    }
+
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        if self.copy.is_some() {
+            let path = self.path.clone();
+            return Err(StoreError::ReadOnly { path });
+        }
         if let Some(what) = &self.failure {
             return Err(StoreError::Failed {
                 path: self.path.clone(),
@@ -289,8 +330,15 @@ struct Copy(PathBuf);
 impl Copy {
     fn of(path: &Path) -> io::Result<Copy> {
         let name = format!("portpool-{:016x}", rows::random()?);
-        let copy = Copy(std::env::temp_dir().join(name));
-        fs::DirBuilder::new().mode(0o700).create(&copy.0)?;
+        // In memory where that can be: the disk may be full, and that the reason.
+        let places = [PathBuf::from("/run"), std::env::temp_dir()];
+        let mut builder = fs::DirBuilder::new();
+        builder.mode(0o700);
+        let made = places.into_iter().find_map(|place| {
+            let path = place.join(&name);
+            builder.create(&path).is_ok().then_some(path)
+        });
+        let copy = Copy(made.ok_or(io::ErrorKind::NotFound)?);
         fs::copy(path, copy.file(path))?;
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");

@@ -1,0 +1,3 @@
+//! Administration: what is answered, what is in force, and what is on record, whatever happens.
+
+mod model;
