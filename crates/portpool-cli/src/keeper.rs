@@ -2,7 +2,10 @@
 
 use std::{fs, io};
 
-use portpool_keeper::service::{self, Options};
+use portpool_keeper::{
+    StateDir,
+    service::{self, Options},
+};
 use portpool_kernel::{AttachOptions, RunDir};
 
 use crate::{
@@ -21,12 +24,12 @@ pub(crate) fn keeper(args: &KeeperArgs) -> Answer {
             limits: None,
             private_mounts: args.private_mounts,
         },
+        state: StateDir::from_env(),
         group,
         metrics: args.metrics.clone(),
     };
     match service::run(&options) {
         Ok(()) => Ok(0),
-        Err(service::KeeperError::Attach(error)) => Err(error.into()),
         Err(service::KeeperError::Open(error)) => Err(error.into()),
         Err(error) => Err(Failure::new(Code::Failed, error.to_string())),
     }

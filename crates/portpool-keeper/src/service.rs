@@ -5,7 +5,9 @@
 //! the next one takes up where this one was.
 
 mod access;
+mod administration;
 mod caller;
+mod events;
 mod exposition;
 mod grants;
 mod hub;
@@ -24,14 +26,20 @@ mod world;
 use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use portpool::{Pool, PoolKind};
-use portpool_kernel::AttachOptions;
+use portpool_kernel::{AttachOptions, NetNamespace};
 use sd_notify::NotifyState;
 
 pub use exposition::MetricsAddress;
 
+use crate::{
+    admin::{self, AdminError},
+    store::StateDir,
+};
+
 use self::{
-    access::Access, grants::Grants, hub::Hub, keeper::Keeper, limits::STACK_SIZE,
-    listener::Listener, metrics::Metrics, pool_world::PoolWorld, seats::Seats, stop::Stop,
+    access::Access, administration::Administration, grants::Grants, hub::Hub, keeper::Keeper,
+    limits::STACK_SIZE, listener::Listener, metrics::Metrics, pool_world::PoolWorld, seats::Seats,
+    stop::Stop,
 };
 
 /// How to run a keeper.
@@ -39,6 +47,8 @@ use self::{
 pub struct Options {
     /// How to attach the pool if none is attached.
     pub attach: AttachOptions,
+    /// Where the records are of what outlives a boot, if there are any.
+    pub state: Option<StateDir>,
     /// The group that may administer beside root.
     pub group: Option<u32>,
     /// Where metrics are read, if anywhere.
@@ -65,7 +75,7 @@ pub enum KeeperError {
     PassedSockets(usize),
     /// The pool cannot be attached.
     #[error(transparent)]
-    Attach(#[from] portpool_kernel::Error),
+    Attach(#[from] AdminError),
     /// The pool cannot be opened.
     #[error(transparent)]
     Open(#[from] portpool::OpenError),
@@ -104,6 +114,8 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
         let keeper = Arc::clone(&keeper);
         exposition::serve(address, move || keeper.metrics_text())?;
     }
+    // Before what has happened is looked at: nothing is missed in between.
+    events::start(&keeper, run)?;
     start_sweeping(&keeper)?;
     tracing::info!(run_dir = %run.path().display(), namespace = keeper.cookie, "the keeper is ready");
     notify(&[NotifyState::Ready]);
@@ -120,18 +132,19 @@ fn open(options: &Options) -> Result<Keeper, KeeperError> {
     let builder = Pool::builder().kind(PoolKind::Kernel).run_dir(run.path());
     let pool = match builder.clone().open() {
         Err(portpool::OpenError::NotAttached) => {
-            let attached = portpool_kernel::attach(&options.attach)?;
-            for warning in &attached.warnings {
+            let done = admin::attach(&options.attach, options.state.as_ref())?;
+            for warning in done.attached.warnings.iter().chain(&done.warnings) {
                 tracing::warn!("{warning}");
             }
-            tracing::info!(cgroup = %attached.cgroup.display(), "attached the pool");
+            tracing::info!(cgroup = %done.attached.cgroup.display(), "attached the pool");
             builder.open()?
         }
         pool => pool?,
     };
-    let cookie = portpool_kernel::NetNamespace::current()
-        .map_err(portpool_kernel::Error::from)?
-        .cookie;
+    let namespace = NetNamespace::current();
+    let namespace = namespace.map_err(|error| AdminError::Privileged(error.into()))?;
+    let cookie = namespace.cookie;
+    let pool_index = pool.overview().map_err(AdminError::Look)?.config.index;
     let access = Access::here(cookie, options.group);
     let access =
         access.map_err(|cause| KeeperError::step("read /proc/thread-self/ns".to_owned(), cause))?;
@@ -142,6 +155,8 @@ fn open(options: &Options) -> Result<Keeper, KeeperError> {
         .map_err(KeeperError::Restore)?;
     Ok(Keeper {
         cookie,
+        pool_index,
+        administration: Administration::open(run, options.state.clone()),
         world,
         access,
         grants,
@@ -198,7 +213,7 @@ fn notify(states: &[NotifyState<'_>]) {
 
 /// Dies here if a test says so; nothing in a release build.
 fn fault_point(step: &str) {
-    let _ = step;
+    admin::fault::point("grant", step);
 }
 
 /// What this keeper has taken from automatic choice, for the next one.

@@ -83,7 +83,13 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "portpool-testkit",
-        may_use: &[CORE, "portpool-kernel", "portpool", "portpool-handover", VARLINK],
+        may_use: &[
+            CORE,
+            "portpool-kernel",
+            "portpool",
+            "portpool-handover",
+            VARLINK,
+        ],
         // Calls that no library makes: wrong lengths, wrong addresses.
         unsafe_code: Unsafe::Walled {
             into: "crates/portpool-testkit/src/sys",

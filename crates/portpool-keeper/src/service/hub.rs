@@ -57,11 +57,6 @@ impl Hub {
         table.waiting.values().for_each(ring);
     }
 
-    /// Has requests that wait look again.
-    pub(super) fn wake(&self) {
-        self.lock().waiting.values().for_each(ring);
-    }
-
     /// Events from now on.
     pub(super) fn watch(&self) -> io::Result<Watcher> {
         let queue = Arc::new(Queue {
@@ -265,7 +260,7 @@ mod tests {
         assert!(rings(&waiter));
         waiter.reset();
         assert!(!rings(&waiter));
-        hub.wake();
+        hub.tell_lost(1);
         assert!(rings(&waiter));
         drop((waiter, hub.watch().unwrap()));
         let table = hub.lock();

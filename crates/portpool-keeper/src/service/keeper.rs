@@ -1,16 +1,22 @@
 //! What the calls do, once it is decided that the caller may.
 
+use std::time::Instant;
+
 use portpool_core::{
-    PortRange, Refusal, Token, Transport,
+    PortRange, Transport,
     abi::{Record, Tenure},
 };
 use portpool_varlink::{
     Fault,
-    calls::{Description, Entry, EntryKind, List, Lookup, Named, Page},
+    calls::{
+        Description, Done, Entry, EntryKind, Exclude, List, Lookup, Named, Page, Persist,
+        Unexclude, Unpersist,
+    },
 };
 
 use super::{
     access::Access,
+    administration::Administration,
     grants::Grants,
     hub::Hub,
     limits::ENTRIES_PER_PAGE,
@@ -23,6 +29,9 @@ use super::{
 /// Everything that connections share.
 pub(super) struct Keeper {
     pub(super) cookie: u64,
+    /// The slot of the pool, as events name it.
+    pub(super) pool_index: u32,
+    pub(super) administration: Administration,
     pub(super) world: PoolWorld,
     pub(super) access: Access,
     pub(super) grants: Grants<PoolWorld>,
@@ -54,6 +63,39 @@ impl Keeper {
             Some(token) => Ok(Named { token }),
             None => Err(not_found(transport, range, "persistent reservation")),
         }
+    }
+
+    /// Makes a block persistent.
+    pub(super) fn persist(&self, asked: Persist) -> Result<Named, Fault> {
+        self.timed(|| self.administration.persist(asked))
+    }
+
+    /// Ends a persistent block.
+    pub(super) fn unpersist(&self, asked: Unpersist) -> Result<Done, Fault> {
+        self.timed(|| self.administration.unpersist(asked.transport, asked.range))?;
+        Ok(Done {})
+    }
+
+    /// Excludes ports.
+    pub(super) fn exclude(&self, asked: Exclude) -> Result<Done, Fault> {
+        self.timed(|| self.administration.exclude(asked.transports, asked.range))?;
+        Ok(Done {})
+    }
+
+    /// Ends an exclusion.
+    pub(super) fn unexclude(&self, asked: Unexclude) -> Result<Done, Fault> {
+        self.timed(|| self.administration.unexclude(asked.transports, asked.range))?;
+        Ok(Done {})
+    }
+
+    /// Durable changes, timed if they were made: a refusal writes nothing.
+    fn timed<T>(&self, change: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        let start = Instant::now();
+        let answer = change();
+        if answer.is_ok() {
+            self.metrics.stored(start.elapsed());
+        }
+        answer
     }
 
     /// Some entries, in the order of kind, transport and first port: what comes or goes between two pages
@@ -91,6 +133,12 @@ impl Keeper {
                 ..blank(transport, range)
             }));
         }
+        let mut notes = self.administration.notes();
+        for entry in &mut entries {
+            if entry.kind != EntryKind::Runtime {
+                entry.note = notes.remove(&(entry.transport, entry.range));
+            }
+        }
         Ok(entries)
     }
 
@@ -104,7 +152,7 @@ impl Keeper {
             windows,
         };
         self.metrics
-            .text(&self.world, load)
+            .text(&self.world, self.world.run(), self.cookie, load)
             .unwrap_or_else(|_| "# EOF\n".to_owned())
     }
 }

@@ -6,7 +6,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Starts logging. `PORTPOOL_LOG` says what (`debug`, or per module), else INFO and above.
-pub fn start() {
+pub(super) fn start() {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .with_env_var("PORTPOOL_LOG")

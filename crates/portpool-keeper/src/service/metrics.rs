@@ -5,12 +5,13 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Write},
-    sync::atomic::AtomicU64,
+    sync::{Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
 use portpool::{Pool, Refusal, Transport};
-use portpool_core::abi::Tenure;
+use portpool_core::abi::{ControlCode, Operation, Tenure, refusal_of};
+use portpool_kernel::{RunDir, events::Tally};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -21,10 +22,10 @@ use prometheus_client::{
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
-    claims: Family<ByTransport, Counter>,
-    ends: Family<ByTransport, Counter>,
+    claims: Counter,
     refusals: Family<ByReason, Counter>,
     conflicts: Counter,
+    counted: Mutex<BTreeMap<(Operation, Option<i32>), u64>>,
     events_lost: Counter,
     calls: Family<ByMethod, Counter>,
     connections_refused: Counter,
@@ -60,11 +61,6 @@ pub(super) struct Load {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByTransport {
-    transport: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByTenure {
     transport: &'static str,
     tenure: &'static str,
@@ -84,6 +80,7 @@ struct ByUid {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
+    operation: &'static str,
     reason: &'static str,
 }
 
@@ -98,10 +95,10 @@ impl Metrics {
     pub(super) fn new() -> Metrics {
         let mut registry = Registry::with_prefix("portpool");
         let metrics = Metrics {
-            claims: Family::default(),
-            ends: Family::default(),
+            claims: Counter::default(),
             refusals: Family::default(),
             conflicts: Counter::default(),
+            counted: Mutex::default(),
             events_lost: Counter::<u64, AtomicU64>::default(),
             calls: Family::default(),
             connections_refused: Counter::default(),
@@ -113,14 +110,10 @@ impl Metrics {
             registry: Registry::default(),
         };
         let now = &metrics.now;
-        registry.register("claims", "Reservations made", metrics.claims.clone());
-        registry.register("ends", "Reservations ended", metrics.ends.clone());
-        registry.register(
-            "refusals",
-            "What the pool refused",
-            metrics.refusals.clone(),
-        );
-        let help = "Claims that met another operation on the same ports";
+        registry.register("claims", "Claims granted", metrics.claims.clone());
+        let help = "What the pool refused, by operation and reason";
+        registry.register("refusals", help, metrics.refusals.clone());
+        let help = "Claims of ports that somebody had or was about to have";
         registry.register("claim_conflicts", help, metrics.conflicts.clone());
         let help = "Events of the pool that came too fast to be counted";
         registry.register("events_lost", help, metrics.events_lost.clone());
@@ -167,27 +160,6 @@ impl Metrics {
         }
     }
 
-    /// A reservation was made.
-    pub(super) fn claimed(&self, transport: Transport) {
-        self.claims.get_or_create(&by(transport)).inc();
-    }
-
-    /// A reservation has ended.
-    pub(super) fn ended(&self, transport: Transport) {
-        self.ends.get_or_create(&by(transport)).inc();
-    }
-
-    /// The pool said no.
-    pub(super) fn refused(&self, refusal: Refusal) {
-        let reason = refusal.name();
-        self.refusals.get_or_create(&ByReason { reason }).inc();
-    }
-
-    /// A claim met another.
-    pub(super) fn conflicted(&self) {
-        self.conflicts.inc();
-    }
-
     /// So many events were not read in time.
     pub(super) fn lost(&self, count: u64) {
         self.events_lost.inc_by(count);
@@ -210,13 +182,22 @@ impl Metrics {
     }
 
     /// The text that Prometheus reads.
-    pub(super) fn text(&self, pool: &Pool, load: Load) -> Result<String, fmt::Error> {
+    pub(super) fn text(
+        &self,
+        pool: &Pool,
+        run: &RunDir,
+        cookie: u64,
+        load: Load,
+    ) -> Result<String, fmt::Error> {
         let now = &self.now;
         now.connections.set(load.connections.into());
         now.watchers.set(count(load.watchers));
         now.waiting.set(count(load.waiting));
         now.windows.set(count(load.windows));
-        now.is_readable.set(i64::from(self.look(pool).is_ok()));
+        let answers = portpool_kernel::events::tallies(run, cookie);
+        let is_readable = self.look(pool).is_ok() && answers.is_ok();
+        now.is_readable.set(i64::from(is_readable));
+        self.count(&answers.unwrap_or_default());
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         // What is too large to be told in one go is not told in half.
@@ -226,6 +207,39 @@ impl Metrics {
                 text.clear();
                 writeln!(text, "# too many users to list\n# EOF")?;
                 Ok(text)
+            }
+        }
+    }
+
+    /// Takes over what the kernel has counted since the last time.
+    fn count(&self, answers: &[Tally]) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        for answer in answers {
+            let before = counted.insert((answer.operation, answer.errno), answer.count);
+            // Less than before is a pool that was attached anew.
+            let before = before.filter(|before| *before <= answer.count).unwrap_or(0);
+            let more = answer.count - before;
+            if more == 0 {
+                continue;
+            }
+            let is_claim = answer.operation == Operation::Control(ControlCode::Acquire);
+            let refusal = answer
+                .errno
+                .and_then(|errno| refusal_of(answer.operation, errno));
+            match (answer.errno, refusal) {
+                (Some(0), _) if is_claim => drop(self.claims.inc_by(more)),
+                (Some(0), _) => continue,
+                (_, Some(Refusal::InUse | Refusal::Busy)) if is_claim => {
+                    self.conflicts.inc_by(more);
+                }
+                _ => {}
+            }
+            if answer.errno != Some(0) {
+                let labels = ByReason {
+                    operation: operation_name(answer.operation),
+                    reason: refusal.map_or("other", Refusal::name),
+                };
+                self.refusals.get_or_create(&labels).inc_by(more);
             }
         }
     }
@@ -276,9 +290,21 @@ impl Metrics {
     }
 }
 
-fn by(transport: Transport) -> ByTransport {
-    let transport = name(transport);
-    ByTransport { transport }
+fn operation_name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Control(ControlCode::Probe) => "probe",
+        Operation::Control(ControlCode::Acquire) => "acquire",
+        Operation::Control(ControlCode::Release) => "release",
+        Operation::Control(ControlCode::Associate) => "associate",
+        Operation::Control(ControlCode::Persist) => "persist",
+        Operation::Control(ControlCode::Unpersist) => "unpersist",
+        Operation::Control(ControlCode::Exclude) => "exclude",
+        Operation::Control(ControlCode::Unexclude) => "unexclude",
+        Operation::Control(ControlCode::Window) => "window",
+        Operation::Control(ControlCode::Lend) => "lend",
+        Operation::Bind => "bind",
+        Operation::Connect => "connect",
+    }
 }
 
 fn name(transport: Transport) -> &'static str {

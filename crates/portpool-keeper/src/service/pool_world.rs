@@ -30,6 +30,11 @@ impl PoolWorld {
         Ok(PoolWorld { run, pool, own })
     }
 
+    /// Where the pool is.
+    pub(super) fn run(&self) -> &RunDir {
+        &self.run
+    }
+
     fn look_at(&self, transports: Transports, port: Port) -> Result<Found, String> {
         for transport in transports.iter() {
             let state = self.pool.port(transport, port).map_err(text)?;
@@ -147,10 +152,7 @@ impl World for PoolWorld {
     fn chance(&self) -> u64 {
         let mut bytes = [0; 8];
         // Where there is none, all start at the same place: slower, not wrong.
-        drop(rustix::rand::getrandom(
-            &mut bytes,
-            rustix::rand::GetRandomFlags::empty(),
-        ));
+        let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
         u64::from_ne_bytes(bytes)
     }
 }

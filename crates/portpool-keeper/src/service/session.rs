@@ -134,8 +134,33 @@ impl Session {
             "Release" => self.release(parse(call)?),
             "Lookup" => said(&keeper.lookup(parse::<Lookup>(call)?)?),
             "List" => said(&keeper.list(parse::<List>(call)?)?),
+            "Persist" => said(
+                &self
+                    .for_administrators()?
+                    .persist(parse::<Persist>(call)?)?,
+            ),
+            "Unpersist" => said(
+                &self
+                    .for_administrators()?
+                    .unpersist(parse::<Unpersist>(call)?)?,
+            ),
+            "Exclude" => said(
+                &self
+                    .for_administrators()?
+                    .exclude(parse::<Exclude>(call)?)?,
+            ),
+            "Unexclude" => said(
+                &self
+                    .for_administrators()?
+                    .unexclude(parse::<Unexclude>(call)?)?,
+            ),
             _ => Err(Fault::MethodNotFound(call.method)),
         }
+    }
+
+    fn for_administrators(&self) -> Result<&Keeper, Fault> {
+        self.keeper.access.check_administrator(&self.peer)?;
+        Ok(&self.keeper)
     }
 
     fn acquire(&mut self, asked: &Acquire) -> Result<Map<String, Value>, Fault> {
@@ -252,7 +277,7 @@ fn pause(connection: &Connection, waiter: &Waiter, time: Duration) -> Woken {
         PollFd::new(connection, PollFlags::RDHUP),
     ];
     // Interrupted is as good as woken: the caller looks again.
-    drop(poll(&mut fds, Some(&timeout)));
+    let _ = poll(&mut fds, Some(&timeout));
     waiter.reset();
     match connection.is_gone() {
         true => Woken::Gone,

@@ -55,8 +55,8 @@ impl AsFd for Stop {
 
 impl Drop for Stop {
     fn drop(&mut self) {
-        self.registered
-            .drain(..)
-            .for_each(|id| drop(low_level::unregister(id)));
+        for id in self.registered.drain(..) {
+            low_level::unregister(id);
+        }
     }
 }

@@ -120,7 +120,7 @@ fn a_request_waits_until_the_ports_are_free() {
                 && reserved_ports().contains(portpool::Port::new(40000).unwrap())
         });
         drop(busy);
-        waiting.join().unwrap().unwrap();
+        drop(waiting.join().unwrap().unwrap());
     });
 }
 
