@@ -2,3 +2,8 @@
 
 mod acquire;
 mod administration;
+mod faults;
+mod hostile;
+mod interop;
+mod starting;
+mod storm;
