@@ -103,12 +103,13 @@ impl KeeperError {
 /// # Errors
 /// [`KeeperError`] if it cannot start.
 pub fn run(options: &Options) -> Result<(), KeeperError> {
+    let passed = listener::passed()?;
     log::start();
     let stop = Stop::on_signals()
         .map_err(|cause| KeeperError::step("wait for signals".to_owned(), cause))?;
     let run = &options.attach.run;
     make_run_dir(run.path())?;
-    let listener = Listener::open(run.path())?;
+    let listener = Listener::open(run.path(), passed)?;
     let keeper = Arc::new(open(options)?);
     if let Some(address) = &options.metrics {
         let keeper = Arc::clone(&keeper);

@@ -48,7 +48,18 @@ impl Keeper {
 
     /// Starts one and does not wait.
     pub(crate) fn spawn(arena: &Arena, options: &[&str], environment: &[(&str, &str)]) -> Keeper {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portpool"))
+        Keeper::spawn_by(Command::new("env"), arena, options, environment)
+    }
+
+    /// The same, by a command that ends in running its arguments.
+    pub(crate) fn spawn_by(
+        mut command: Command,
+        arena: &Arena,
+        options: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Keeper {
+        let mut child = command
+            .arg(env!("CARGO_BIN_EXE_portpool"))
             .args(["keeper", "--private-mounts", "--cgroup"])
             .arg(arena.cgroup())
             .args(options)

@@ -15,7 +15,7 @@ use portpool_varlink::SOCKET_NAME;
 use rustix::{
     fs::{FlockOperation, Mode, OFlags, flock, open},
     io::Errno,
-    net::{SocketFlags, accept_with},
+    net::{SocketFlags, accept_with, sockopt::socket_acceptconn},
 };
 
 use super::KeeperError;
@@ -31,13 +31,16 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// The socket that this process was started with, else one of its own.
+    /// The socket that was passed, else one of its own.
     ///
     /// # Errors
     /// [`KeeperError::AnotherKeeper`] if one serves this run directory.
-    pub(super) fn open(run_dir: &Path) -> Result<Listener, KeeperError> {
+    pub(super) fn open(
+        run_dir: &Path,
+        passed: Option<UnixListener>,
+    ) -> Result<Listener, KeeperError> {
         let lock = lock(&run_dir.join(LOCK_NAME))?;
-        if let Some(socket) = passed()? {
+        if let Some(socket) = passed {
             return Ok(Listener {
                 socket,
                 path: None,
@@ -91,8 +94,9 @@ impl Drop for Listener {
     }
 }
 
-/// The socket that systemd, or whoever started this process, listens on already.
-fn passed() -> Result<Option<UnixListener>, KeeperError> {
+/// The socket that systemd, or whoever started this process, listens on already. To be called before
+/// anything is opened: what is promised and not there would be taken for what got its number.
+pub(super) fn passed() -> Result<Option<UnixListener>, KeeperError> {
     let mut passed = ListenFd::from_env();
     match passed.len() {
         0 => return Ok(None),
@@ -102,6 +106,11 @@ fn passed() -> Result<Option<UnixListener>, KeeperError> {
     let failed = |cause| KeeperError::step("take the socket of LISTEN_FDS".to_owned(), cause);
     let socket = passed.take_unix_listener(0).map_err(failed)?;
     if let Some(socket) = &socket {
+        if !socket_acceptconn(socket).is_ok_and(|listens| listens) {
+            return Err(failed(io::Error::other(
+                "descriptor 3 is no socket that listens",
+            )));
+        }
         socket.set_nonblocking(true).map_err(failed)?;
         rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)
             .map_err(|error| failed(error.into()))?;
@@ -153,8 +162,8 @@ mod tests {
     #[test]
     fn a_second_keeper_is_refused_and_told_of_the_first() {
         let folder = TempDir::new().unwrap();
-        let first = Listener::open(folder.path()).unwrap();
-        let error = Listener::open(folder.path()).unwrap_err();
+        let first = Listener::open(folder.path(), None).unwrap();
+        let error = Listener::open(folder.path(), None).unwrap_err();
         let pid = std::process::id();
         assert!(
             error.to_string().contains(&format!("process {pid}")),
@@ -162,7 +171,7 @@ mod tests {
         );
         drop(first);
         assert!(!folder.path().join(SOCKET_NAME).exists());
-        Listener::open(folder.path()).unwrap();
+        Listener::open(folder.path(), None).unwrap();
     }
 
     #[test]
@@ -171,7 +180,7 @@ mod tests {
         let path = folder.path().join(SOCKET_NAME);
         drop(UnixListener::bind(&path).unwrap());
         drop(UnixListener::bind(folder.path().join("keeper.sock.new")).unwrap());
-        let listener = Listener::open(folder.path()).unwrap();
+        let listener = Listener::open(folder.path(), None).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o666);
         assert!(listener.accept().unwrap().is_none());

@@ -253,7 +253,7 @@ fn scrape(path: &std::path::Path) -> String {
 
 /// A program of another language that says one thing to the keeper and prints the answer.
 fn asking(keeper: &Keeper, call: &str) -> Command {
-    let mut command = Command::new("python3");
+    let mut command = Command::new("/usr/bin/python3");
     let program = "import socket, sys\n\
         s = socket.socket(socket.AF_UNIX)\n\
         s.connect(sys.argv[1])\n\

@@ -74,7 +74,7 @@ fn half_messages_large_messages_and_nonsense_end_only_their_own_connection() {
         }
         let largest = format!(
             "{{\"method\":\"io.portpool.Describe\"{}}}\0",
-            " ".repeat(64 * 1024 - 34)
+            " ".repeat(64 * 1024 - 33)
         );
         assert_eq!(largest.len(), 64 * 1024 + 1);
         let mut stream = connect(&keeper);
@@ -183,7 +183,7 @@ impl Crowd {
                 "--regid=7000",
                 "--clear-groups",
             ])
-            .args(["python3", "-c", program])
+            .args(["/usr/bin/python3", "-c", program])
             .arg(keeper.socket())
             .arg(count.to_string())
             .stdin(Stdio::piped())

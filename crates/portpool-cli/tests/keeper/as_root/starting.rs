@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::net::{UnixDatagram, UnixListener},
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
@@ -52,26 +52,19 @@ fn a_socket_that_was_passed_is_served_and_stays() {
             s.bind(sys.argv[1])\n\
             s.listen()\n\
             os.dup2(s.fileno(), 3)\n\
+            os.set_inheritable(3, True)\n\
             os.environ['LISTEN_PID'] = str(os.getpid())\n\
             os.environ['LISTEN_FDS'] = '1'\n\
             os.execv(sys.argv[2], sys.argv[2:])\n";
-        let mut child = Command::new("python3")
-            .args(["-c", program])
-            .arg(&path)
-            .arg(env!("CARGO_BIN_EXE_portpool"))
-            .args(["keeper", "--private-mounts", "--cgroup"])
-            .arg(arena.cgroup())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", program]).arg(&path);
+        let mut keeper = Keeper::spawn_by(command, arena, &[], &[]);
         until("it serves", || {
             let client = Client::connect(&path, LONG);
             client.is_ok_and(|mut client| client.call(&Describe {}, Some(LONG)).is_ok())
         });
         assert!(!socket_of(arena).exists());
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        assert!(child.wait().unwrap().success());
+        assert!(keeper.stop().success());
         assert!(path.exists());
         fs::remove_file(&path).unwrap();
     });
@@ -86,11 +79,12 @@ fn more_sockets_than_one_are_refused() {
             number = int(sys.argv[1])\n\
             os.dup2(number, 3)\n\
             os.dup2(number, 4)\n\
+            os.set_inheritable(3, True)\n\
             os.environ['LISTEN_PID'] = str(os.getpid())\n\
             os.environ['LISTEN_FDS'] = '2'\n\
             os.execv(sys.argv[2], sys.argv[2:])\n";
         rustix::io::fcntl_setfd(&one, rustix::io::FdFlags::empty()).unwrap();
-        let output = Command::new("python3")
+        let output = Command::new("/usr/bin/python3")
             .args([
                 "-c",
                 program,
