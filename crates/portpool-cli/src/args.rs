@@ -7,7 +7,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling, value_parser};
 use portpool::{Limits, PortRange, PortSpec};
 
-use portpool_keeper::service::MetricsAddress;
+use portpool_keeper::{service::MetricsAddress, store::Note};
 
 use crate::{handing::HandingArgs, pool::PoolArgs, selectors::Selectors};
 
@@ -62,6 +62,22 @@ pub(crate) enum Command {
     /// Ends with status 1 if the pool cannot work as things are: the one that --pool or PORTPOOL_POOL
     /// names, or else the one that would be chosen.
     Doctor(LookArgs),
+    /// Make a block persistent: reserved until it is unpersisted, also after a reboot (as root).
+    ///
+    /// Nobody binds its ports plainly. A process with CAP_NET_ADMIN over the network namespace, or a
+    /// member of the group, consumes it: with `portpool run -p`, or by associating a socket with its
+    /// token, which is another after each boot.
+    Persist(PersistArgs),
+    /// End a persistent block (as root).
+    ///
+    /// Sockets bound to its ports keep them.
+    Unpersist(SpecArgs),
+    /// Keep ports from automatic choice and from reservations, also after a reboot (as root).
+    ///
+    /// Explicit binds succeed as ever. It is refused while a port is bound or reserved.
+    Exclude(ExcludeArgs),
+    /// End an exclusion (as root).
+    Unexclude(SpecArgs),
     /// Attach the pool to this network namespace (as root).
     ///
     /// From then on every socket created in the cgroup, the root cgroup unless told, is guarded. The pool
@@ -184,6 +200,44 @@ pub(crate) struct PortArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PersistArgs {
+    /// A port or a range: 8080, 8080/udp, 5000-5019/both. TCP unless a transport is named; both is all
+    /// or nothing.
+    pub(crate) spec: PortSpec,
+    /// Something about it, for those who look.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<Note>,
+    /// A group, by name or number, whose members may consume it as well.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExcludeArgs {
+    /// A port or a range: 8080, 8080/udp, 5000-5019/both. TCP unless a transport is named; both is all
+    /// or nothing.
+    pub(crate) spec: PortSpec,
+    /// Something about it, for those who look.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<Note>,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SpecArgs {
+    /// Exactly the ports it was made with, and TCP unless a transport is named.
+    pub(crate) spec: PortSpec,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct AttachArgs {
     /// Guard and count only sockets created in this cgroup v2 directory.
     #[arg(long, value_name = "PATH")]
@@ -197,6 +251,11 @@ pub(crate) struct AttachArgs {
     /// Attach though the pins, and with them the guard, end with this private mount namespace.
     #[arg(long)]
     pub(crate) private_mounts: bool,
+    /// Attach without what is on record: persistent blocks and exclusions.
+    ///
+    /// For when the records are damaged, which otherwise is a reason not to attach.
+    #[arg(long)]
+    pub(crate) without_records: bool,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -310,9 +369,11 @@ Exit status:
   N    run: the status of the program; 128+N if signal N killed it
 
 Environment:
-  PORTPOOL_POOL     which pool, unless --pool says: kernel, embedded, auto [default: auto]
-  PORTPOOL_RUN_DIR  where the kernel pool shows itself [default: /run/portpool]
-  XDG_RUNTIME_DIR   where this user's reservations of the embedded pool are listed
+  PORTPOOL_POOL       which pool, unless --pool says: kernel, embedded, auto [default: auto]
+  PORTPOOL_RUN_DIR    where the kernel pool shows itself [default: /run/portpool]
+  PORTPOOL_STATE_DIR  where persistent blocks and exclusions are on record [default:
+                      /var/lib/portpool in the network namespace of process 1, nowhere in others]
+  XDG_RUNTIME_DIR     where this user's reservations of the embedded pool are listed
 
 Stdout carries only the answer; everything else goes to stderr.";
 

@@ -132,6 +132,17 @@ impl From<LookError> for Failure {
     }
 }
 
+impl From<portpool_keeper::AdminError> for Failure {
+    fn from(error: portpool_keeper::AdminError) -> Failure {
+        match error {
+            portpool_keeper::AdminError::NotAttached => Failure::no_pool(),
+            portpool_keeper::AdminError::Open(error) => error.into(),
+            portpool_keeper::AdminError::Privileged(error) => error.into(),
+            error => Failure::new(Code::Failed, error.to_string()),
+        }
+    }
+}
+
 impl From<portpool_kernel::Error> for Failure {
     fn from(error: portpool_kernel::Error) -> Failure {
         match error {

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use portpool::{Entry, Pool, PoolKind, Port, PortState, Transport, Transports};
+use portpool::{Entry, Pool, PoolKind, Port, PortState, Tenure, Transport, Transports};
+use portpool_keeper::store::Records;
 use serde::Serialize;
 
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
     output::{self, Table},
     owner::{Owner, TreeRoot, since_boot},
     pool::Chosen,
+    records,
     socket_owners::Sockets,
 };
 
@@ -18,7 +20,9 @@ use crate::{
 pub(crate) fn reservations(args: LookArgs) -> Answer {
     let pool = args.pool.open_to_look()?;
     let entries = pool.reservations()?;
-    let rows: Vec<Row> = entries.iter().map(|entry| Row::of(entry, &pool)).collect();
+    let records = records::read().unwrap_or_default();
+    let row = |entry| Row::of(entry, &pool, &records);
+    let rows: Vec<Row> = entries.iter().map(row).collect();
     if args.json {
         output::print_json(&rows)?;
         return Ok(0);
@@ -27,14 +31,14 @@ pub(crate) fn reservations(args: LookArgs) -> Answer {
     for row in &rows {
         table.row([
             format!("{}/{}", row.ports, row.transport),
-            row.owner.pid_text(),
-            row.owner.user_text(),
+            row.pid_text(),
+            row.user_text(),
             age_text(row.age),
             row.tree_root
                 .as_ref()
                 .map_or("-".to_owned(), TreeRoot::text),
             row.token.clone(),
-            shortened(&row.owner.command_text()),
+            shortened(&row.command_text()),
         ]);
     }
     output::print(&(Chosen::of(&pool).line() + &table.text()))?;
@@ -55,11 +59,12 @@ pub(crate) fn port(args: &PortArgs) -> Answer {
     }
     let pool = args.pool.open_to_look()?;
     let sockets = Sockets::read();
+    let records = records::read().unwrap_or_default();
     let transports = spec.transports.unwrap_or(Transports::Both);
     let mut rows = Vec::new();
     for transport in transports.iter() {
         for port in spec.range.ports() {
-            rows.push(PortRow::of(transport, port, &pool, &sockets)?);
+            rows.push(PortRow::of((transport, port), &pool, &sockets, &records)?);
         }
     }
     if args.json {
@@ -88,6 +93,12 @@ struct Row {
     first: u16,
     count: u16,
     token: String,
+    /// `runtime` or `persistent`.
+    kind: &'static str,
+    /// The group whose members may consume a persistent block.
+    group: Option<u32>,
+    /// What the administrator said about a persistent block; only who may read the records sees it.
+    note: Option<String>,
     owner: Owner,
     /// When it was acquired.
     since: String,
@@ -101,13 +112,20 @@ struct Row {
 }
 
 impl Row {
-    fn of(entry: &Entry, pool: &Pool) -> Row {
+    fn of(entry: &Entry, pool: &Pool, records: &Records) -> Row {
+        let (kind, group) = match entry.tenure {
+            Tenure::Runtime => ("runtime", None),
+            Tenure::Persistent { group } => ("persistent", group),
+        };
         Row {
             transport: entry.transport.to_string(),
             ports: entry.range.to_string(),
             first: entry.range.first().number(),
             count: entry.range.count().number(),
             token: entry.token.to_string(),
+            kind,
+            group,
+            note: records::note_of(records, entry),
             owner: Owner::of(entry),
             since: timestamp(entry.born),
             age: since_boot().saturating_sub(Duration::from_nanos(entry.born)),
@@ -118,16 +136,81 @@ impl Row {
     }
 }
 
+/// A persistent block is nobody's: who installed it does not matter.
+impl Row {
+    /// What `port` says of it.
+    fn told(&self) -> String {
+        let Row {
+            owner,
+            ports,
+            token,
+            since,
+            ..
+        } = self;
+        let age = age_text(self.age);
+        if self.is_persistent() {
+            let note = self.note.as_ref();
+            let note = note.map_or(String::new(), |note| format!("  note: {note}\n"));
+            let group = self.group.map_or(String::new(), |group| {
+                format!(", and members of group {group}")
+            });
+            return format!(
+                "  persistent block {ports} ({token}), in force for {age}\n{note}  for CAP_NET_ADMIN \
+                 over the network namespace{group}\n"
+            );
+        }
+        format!(
+            "  reservation {ports} ({token}) since {since}, {age} ago\n  owner pid {} ({}), user {}: \
+             {}\n",
+            owner.pid_text(),
+            owner.command,
+            owner.user_text(),
+            owner.command_text()
+        )
+    }
+
+    fn is_persistent(&self) -> bool {
+        self.kind == "persistent"
+    }
+
+    fn pid_text(&self) -> String {
+        match self.is_persistent() {
+            true => "-".to_owned(),
+            false => self.owner.pid_text(),
+        }
+    }
+
+    fn user_text(&self) -> String {
+        match (self.is_persistent(), self.group) {
+            (true, Some(group)) => format!("group {group}"),
+            (true, None) => "-".to_owned(),
+            (false, _) => self.owner.user_text(),
+        }
+    }
+
+    fn command_text(&self) -> String {
+        match (self.is_persistent(), &self.note) {
+            (true, Some(note)) => format!("(persistent) {note}"),
+            (true, None) => "(persistent)".to_owned(),
+            (false, _) => self.owner.command_text(),
+        }
+    }
+}
+
 /// One port of one transport.
 #[derive(Serialize)]
 struct PortRow {
     transport: String,
     port: u16,
-    /// `reserved`, `in-use`, `held`, `recent` or `free`, the first that is true.
+    /// `reserved`, `in-use`, `held`, `excluded`, `recent` or `free`, the first that is true.
     state: &'static str,
     reservation: Option<Row>,
     socket_count: u32,
     held_by_kernel: bool,
+    /// Whether the administrator keeps it from automatic choice and from reservations.
+    excluded: bool,
+    /// What he said about that; only who may read the records sees it.
+    exclusion_note: Option<String>,
     recently_used: bool,
     processes: Vec<Process>,
     #[serde(flatten)]
@@ -142,10 +225,10 @@ struct Process {
 
 impl PortRow {
     fn of(
-        transport: Transport,
-        port: Port,
+        (transport, port): (Transport, Port),
         pool: &Pool,
         sockets: &Sockets,
+        records: &Records,
     ) -> Result<PortRow, Failure> {
         let state = pool.port(transport, port)?;
         let processes = sockets.processes(transport, port).into_iter();
@@ -161,12 +244,20 @@ impl PortRow {
                     socket_count: 1.., ..
                 } => "in-use",
                 PortState { held: true, .. } => "held",
+                PortState { excluded: true, .. } => "excluded",
                 PortState { recent: true, .. } => "recent",
                 _ => "free",
             },
-            reservation: state.reservation.as_ref().map(|entry| Row::of(entry, pool)),
+            reservation: state
+                .reservation
+                .as_ref()
+                .map(|entry| Row::of(entry, pool, records)),
             socket_count: state.socket_count,
             held_by_kernel: state.held,
+            excluded: state.excluded,
+            exclusion_note: records::exclusion_of(records, transport, port)
+                .filter(|_| state.excluded)
+                .and_then(|(_, note)| note),
             recently_used: state.recent,
             processes: processes
                 .map(|(pid, command_line)| Process { pid, command_line })
@@ -184,22 +275,7 @@ impl PortRow {
         }
         text.push('\n');
         if let Some(row) = &self.reservation {
-            let Row {
-                owner,
-                age,
-                ports,
-                token,
-                ..
-            } = row;
-            text += &format!(
-                "  reservation {ports} ({token}) since {}, {} ago\n  owner pid {} ({}), user {}: {}\n",
-                row.since,
-                age_text(*age),
-                owner.pid_text(),
-                owner.command,
-                owner.user_text(),
-                owner.command_text()
-            );
+            text += &row.told();
             if let Some(root) = &row.tree_root {
                 let root = match root.text() {
                     text if text == "owner" => "the owner".to_owned(),
@@ -207,6 +283,9 @@ impl PortRow {
                 };
                 text += &format!("  {root} and its descendants may use it\n");
             }
+        }
+        if let Some(note) = &self.exclusion_note {
+            text += &format!("  note: {note}\n");
         }
         for process in &self.processes {
             let command = process
@@ -223,6 +302,7 @@ impl PortRow {
             "held" => "held by the kernel or by a socket that cannot be counted",
             "recent" => "free, used within the last minute",
             "in-use" => "in use, not reserved",
+            "excluded" => "excluded by the administrator: no reservation gets it, a bind does",
             "free" if self.pool.is(PoolKind::Embedded) && self.transport == "tcp" => {
                 "free, as far as can be seen: TCP sockets that do not listen are in no list"
             }

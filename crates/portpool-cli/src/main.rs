@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod acquire;
+mod administer;
 mod args;
 mod attach;
 mod cgroup;
@@ -18,6 +19,7 @@ mod look;
 mod output;
 mod owner;
 mod pool;
+mod records;
 mod run;
 mod selectors;
 mod signals;
@@ -41,6 +43,10 @@ fn main() -> ExitCode {
         Command::Port(args) => look::port(&args),
         Command::Status(args) => status::status(args),
         Command::Doctor(args) => doctor::doctor(args),
+        Command::Persist(args) => administer::persist(&args),
+        Command::Unpersist(args) => administer::unpersist(&args),
+        Command::Exclude(args) => administer::exclude(&args),
+        Command::Unexclude(args) => administer::unexclude(&args),
         Command::Attach(args) => attach::attach(&args),
         Command::Detach(args) => attach::detach(args.force),
         Command::Keeper(args) => keeper::keeper(&args),

@@ -1,8 +1,11 @@
 //! Which pool there is, its limits, and how much of it is left.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use portpool::{LookError, Overview, Pool, PoolKind, PoolState, Transport};
+use portpool::{
+    Entry, LookError, Overview, Pool, PoolKind, PoolState, PortRange, RangeSet, Tenure, Transport,
+};
+use portpool_keeper::store::Records;
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
@@ -14,6 +17,7 @@ use crate::{
     output::{self, Table, printable},
     owner::since_boot,
     pool::{Chosen, takes_tcp_without_gap},
+    records,
 };
 
 /// The command `status`.
@@ -149,7 +153,67 @@ fn kernel_json(pool: &Pool, overview: &Overview) -> Value {
         "shared_reservations": counters.shared_reservations,
         "shared_ports": counters.shared_ports,
         "transports": transports,
+        "persistent": persistent(pool).len(),
+        "excluded": Transport::ALL.map(|transport| json!({
+            "transport": transport.to_string(),
+            "ports": pool.excluded(transport).unwrap_or_default().to_string(),
+        })),
+        "not_in_force": not_in_force(pool, &records::read().unwrap_or_default()),
+        "records_error": records::read().err().map(|error| error.to_string()),
     })
+}
+
+fn persistent(pool: &Pool) -> Vec<Entry> {
+    let mut entries = pool.reservations().unwrap_or_default();
+    entries.retain(|entry| entry.tenure != Tenure::Runtime);
+    entries
+}
+
+/// What is on record and something is in its way.
+fn not_in_force(pool: &Pool, records: &Records) -> Vec<String> {
+    let blocks: BTreeSet<_> = persistent(pool)
+        .iter()
+        .map(|entry| (entry.transport, entry.range))
+        .collect();
+    let excluded = Transport::ALL.map(|transport| pool.excluded(transport).unwrap_or_default());
+    let is_excluded = |transport: Transport, range: PortRange| {
+        let ports = RangeSet::from(range);
+        ports.difference(&excluded[transport.index()]).is_empty()
+    };
+    let lines = records::lines(records).filter(|(transport, range, _)| {
+        !blocks.contains(&(*transport, *range)) && !is_excluded(*transport, *range)
+    });
+    lines
+        .map(|(transport, range, note)| format!("{range}/{transport}{note}"))
+        .collect()
+}
+
+/// What the administrator made, where there is something to say about it.
+fn administered(pool: &Pool) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    let count = persistent(pool).len();
+    if count > 0 {
+        rows.push(("persistent", format!("{count} blocks")));
+    }
+    for (name, transport) in [
+        ("excluded tcp", Transport::Tcp),
+        ("excluded udp", Transport::Udp),
+    ] {
+        let ports = pool.excluded(transport).unwrap_or_default();
+        if !ports.is_empty() {
+            rows.push((name, ports.to_string()));
+        }
+    }
+    match records::read() {
+        Ok(records) => {
+            let missing = not_in_force(pool, &records);
+            if !missing.is_empty() {
+                rows.push(("NOT in force", printable(&missing.join(", "))));
+            }
+        }
+        Err(error) => rows.push(("records", printable(&error.to_string()))),
+    }
+    rows
 }
 
 fn blind_json(pool: &Pool, error: &LookError) -> Value {
@@ -182,6 +246,9 @@ fn kernel_text(pool: &Pool, overview: &Overview) -> String {
         "reservations",
         &format!("{} of {}", counters.reservations, limits.reservations_max),
     ]);
+    for (name, text) in administered(pool) {
+        table.row([name, &text]);
+    }
     for transport in Transport::ALL {
         let of = overview.transport(transport);
         let largest = of

@@ -2,7 +2,7 @@
 
 use std::{fs, io};
 
-use portpool_core::abi::Record;
+use portpool_core::abi::{Record, Tenure};
 
 use crate::{
     error::{Error, Failed},
@@ -17,8 +17,10 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Detached {
-    /// Reservations that ended by it.
+    /// Runtime reservations that ended by it.
     pub ended: Vec<Record>,
+    /// Persistent blocks that are in force no more; what is on record comes back with the next attach.
+    pub persistent_count: usize,
     /// Whether other namespaces still have pools, so that the programs stay attached.
     pub others_remain: bool,
 }
@@ -53,6 +55,9 @@ pub fn detach(run: &RunDir, force: bool) -> Result<Detached, Error> {
         Err(failed) if !force => return Err(failed.into()),
         ended => ended.unwrap_or_default(),
     };
+    let (ended, persistent): (Vec<Record>, Vec<Record>) = ended
+        .into_iter()
+        .partition(|record| record.tenure == Tenure::Runtime);
     if !ended.is_empty() && !force {
         return Err(Error::LiveReservations(ended));
     }
@@ -67,6 +72,7 @@ pub fn detach(run: &RunDir, force: bool) -> Result<Detached, Error> {
     if failures.is_empty() {
         Ok(Detached {
             ended,
+            persistent_count: persistent.len(),
             others_remain,
         })
     } else {

@@ -58,6 +58,11 @@ impl Size {
         Size::asked().pick(20, 1_000)
     }
 
+    /// Persistent blocks put back at once.
+    pub fn record_count() -> u16 {
+        Size::asked().pick(2_000, 10_000)
+    }
+
     /// Lives of a modelled machine with mishaps.
     pub fn model_lives() -> u32 {
         Size::asked().pick(2_000, 100_000)

@@ -11,7 +11,7 @@ use std::{
 };
 
 use portpool_testkit::Arena;
-use portpool_varlink::Client;
+use portpool_varlink::{Client, calls::Describe};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything takes on a busy machine; only what hangs takes that long.
@@ -41,7 +41,9 @@ impl Keeper {
             if let Ok(Some(status)) = keeper.child.try_wait() {
                 panic!("the keeper ended: {status}\n{}", keeper.log());
             }
-            Client::connect(&keeper.socket, LONG).is_ok()
+            // It listens before it has put in order what the one before has left.
+            Client::connect(&keeper.socket, LONG)
+                .is_ok_and(|mut client| client.call(&Describe {}, Some(LONG)).is_ok())
         });
         keeper
     }
@@ -169,6 +171,12 @@ pub(crate) fn set_ephemeral(range: &str) {
 
 /// What is kept from automatic choice.
 pub(crate) fn reserved_ports() -> portpool::RangeSet {
-    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").expect("sysctl");
+    // In one go: the kernel answers the first read of a list of ports, and nothing to the second.
+    let mut text = vec![0; 64 * 1024];
+    let file = fs::File::open("/proc/sys/net/ipv4/ip_local_reserved_ports");
+    let size = file
+        .and_then(|mut file| file.read(&mut text))
+        .expect("sysctl");
+    let text = String::from_utf8_lossy(&text[..size]);
     text.trim().parse().expect("ranges")
 }

@@ -276,7 +276,10 @@ fn prepare(directory: &Path, path: &Path) -> Result<(), StoreError> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
-        Ok(_) => return Ok(()),
+        Ok(_) => {
+            use rustix::fs::{Access, access};
+            return access(path, Access::WRITE_OK).map_err(|error| failed(error.into()));
+        }
     }
     if !directory.is_dir() {
         make_directory(directory).map_err(failed)?;
