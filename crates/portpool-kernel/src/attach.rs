@@ -137,6 +137,7 @@ fn steps(
     undo.table = true;
     pools.put(namespace.cookie, &pool)?;
     programs.link(cgroup)?;
+    pools.count_binds(namespace.cookie, pool.index, &reserved)?;
     // Twice: an automatic choice that began before the sysctl was written may end during the first.
     programs.expect_holds(pool.index)?;
     programs.sweep()?;
