@@ -31,12 +31,18 @@
 #![deny(unsafe_code)]
 
 mod address;
+mod ancestry;
 mod call;
 mod error;
 mod fresh;
+mod group;
 mod guard;
 mod held;
+mod message;
 mod options;
+mod outer;
+mod packet;
+mod rest;
 mod socket;
 mod spawn;
 mod supervisor;
@@ -47,5 +53,6 @@ mod technique;
 pub use error::{Error, HoldError};
 pub use guard::Guard;
 pub use options::{Options, Zero};
+pub use rest::Rest;
 pub use spawn::{Finished, SUPERVISED_VARIABLE, Supervised, spawn};
 pub use technique::{Technique, Use};

@@ -1,7 +1,6 @@
 //! Starts a program under the filter, and the thread that serves it.
 
 use std::{
-    fs,
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::fd::OwnedFd,
@@ -10,19 +9,25 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
-    recvmsg, socketpair,
+use rustix::{
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags,
+        SocketType, recvmsg, socketpair,
+    },
+    pipe::{PipeFlags, pipe_with},
 };
 
 use crate::{
     Error, Guard, Options, Use,
     held::Held,
-    supervisor::{Log, Supervisor},
+    outer::Outer,
+    rest::Rest,
+    supervisor::{Log, Served, Supervisor},
     sys::{filter, notify::Listener},
 };
 
-/// Set in the environment of programs that are handed ports.
+/// Set in the environment of programs that are handed ports: the name under which their supervisor
+/// is found by others inside it.
 pub const SUPERVISED_VARIABLE: &str = "PORTPOOL_SUPERVISED";
 
 /// Starts a program that may bind the guarded ports, it and every process it starts.
@@ -32,6 +37,9 @@ pub const SUPERVISED_VARIABLE: &str = "PORTPOOL_SUPERVISED";
 /// held until none of these processes is left; while they run, this process must: without it,
 /// their calls of bind and listen fail with `ENOSYS`.
 ///
+/// Where this process is handed ports itself, its supervisor is asked to serve these guards too, for
+/// the descendants of this process and as long as it lives.
+///
 /// # Errors
 /// [`Error`] says which step failed; nothing runs then, and the guards are gone.
 pub fn spawn(
@@ -39,12 +47,14 @@ pub fn spawn(
     guards: Vec<Guard>,
     options: &Options,
 ) -> Result<Supervised, Error> {
-    if is_supervised() {
-        return Err(Error::Nested);
+    if Outer::is_there() {
+        return spawn_inside(command, guards, options);
     }
-    command.env(SUPERVISED_VARIABLE, "1");
     let supervisor = Supervisor::new(guards, *options);
-    let supervisor = supervisor.map_err(Error::of("socket"))?;
+    let mut supervisor = supervisor.map_err(Error::of("socket"))?;
+    // Without a reception it serves its own program only, and others are told so.
+    let name = supervisor.receive_guests().unwrap_or_default();
+    command.env(SUPERVISED_VARIABLE, name);
     let (here, there) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -69,17 +79,39 @@ pub fn spawn(
     };
     let log = supervisor.log();
     let listener = Listener::new(listener);
+    let (stop, stopper) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::of("pipe"))?;
+    let stopper = Arc::new(stopper);
+    let kept = Arc::clone(&stopper);
     let serving = thread::Builder::new()
         .name("portpool-serve".to_owned())
-        .spawn(move || supervisor.serve(&listener))
+        .spawn(move || {
+            // Only what is written stops it, not the end of the one who could write.
+            let _kept = kept;
+            supervisor.serve(listener, &stop)
+        })
         .map_err(Error::of("starting a thread"))?;
     let Some(child) = child.0.take() else {
         unreachable!("nobody else takes the child");
     };
+    let serving = Serving::Here {
+        log,
+        thread: serving,
+        stopper,
+    };
+    Ok(Supervised { child, serving })
+}
+
+/// Under another supervisor, which has a listener already.
+fn spawn_inside(
+    mut command: Command,
+    guards: Vec<Guard>,
+    options: &Options,
+) -> Result<Supervised, Error> {
+    let outer = Outer::ask(guards, options)?;
+    let child = command.spawn().map_err(|cause| Error::Spawn { cause })?;
     Ok(Supervised {
         child,
-        log,
-        serving,
+        serving: Serving::Outside(outer),
     })
 }
 
@@ -89,8 +121,19 @@ pub fn spawn(
 #[derive(Debug)]
 pub struct Supervised {
     child: Child,
-    log: Arc<Mutex<Log>>,
-    serving: JoinHandle<Vec<Held>>,
+    serving: Serving,
+}
+
+/// Who serves it.
+#[derive(Debug)]
+enum Serving {
+    Here {
+        log: Arc<Mutex<Log>>,
+        thread: JoinHandle<Served>,
+        /// A pipe: a byte in it tells the thread to stop.
+        stopper: Arc<OwnedFd>,
+    },
+    Outside(Outer),
 }
 
 impl Supervised {
@@ -117,11 +160,82 @@ impl Supervised {
     pub fn finish(mut self) -> Finished {
         // Without this its own end would be waited for in vain; a status asked for before is kept.
         let _ = self.child.wait();
-        let held = match self.serving.join() {
-            Ok(held) => held,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        let log = locked(&self.log);
+        match self.serving {
+            Serving::Here { log, thread, .. } => Finished::new(joined(thread).held, &log),
+            Serving::Outside(outer) => Finished::outside(outer),
+        }
+    }
+
+    /// Stops serving now, for who has seen the end of the program and does not wait for what it left
+    /// behind. That must still be served, by [`Rest::serve`].
+    ///
+    /// # Panics
+    /// As [`finish`](Supervised::finish).
+    pub fn stop(self) -> (Finished, Option<Rest>) {
+        match self.serving {
+            Serving::Here {
+                log,
+                thread,
+                stopper,
+            } => {
+                // Fails only if the thread is gone already.
+                let _ = rustix::io::write(&*stopper, b"x");
+                let served = joined(thread);
+                let rest = served.listener.map(Rest::new);
+                (Finished::new(served.held, &log), rest)
+            }
+            Serving::Outside(outer) => (Finished::outside(outer), None),
+        }
+    }
+
+    /// The process id of the program.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether a process is left that may bind the guarded ports. Under another supervisor, always.
+    pub fn is_serving(&self) -> bool {
+        match &self.serving {
+            Serving::Here { thread, .. } => !thread.is_finished(),
+            Serving::Outside(_) => true,
+        }
+    }
+
+    /// How ports were handed over so far, in the order of ports.
+    pub fn uses(&self) -> Vec<Use> {
+        match &self.serving {
+            Serving::Here { log, .. } => locked(log).uses(),
+            Serving::Outside(outer) => outer.uses(),
+        }
+    }
+
+    /// How many calls were left to the kernel because the calling process is closed to this one (it
+    /// is not dumpable, or its memory could not be read): a guarded port was in use for it. Under
+    /// another supervisor, that counts them.
+    pub fn closed_call_count(&self) -> u64 {
+        match &self.serving {
+            Serving::Here { log, .. } => locked(log).closed_call_count,
+            Serving::Outside(_) => 0,
+        }
+    }
+}
+
+/// What is left of a program that was handed ports.
+#[derive(Debug)]
+pub struct Finished {
+    /// Those that are still held: all, unless a socket was swapped in for a guard and it or its
+    /// connections linger. They may be on a network device that does not exist, which lets in
+    /// whoever ties a socket to another device. None under another supervisor: it let go of them.
+    pub guards: Vec<Guard>,
+    /// As [`Supervised::uses`].
+    pub uses: Vec<Use>,
+    /// As [`Supervised::closed_call_count`].
+    pub closed_call_count: u64,
+}
+
+impl Finished {
+    fn new(held: Vec<Held>, log: &Mutex<Log>) -> Finished {
+        let log = locked(log);
         Finished {
             // Only now: a process leaves its filter (6.18) before it closes its sockets, and one that
             // was waited for has done both.
@@ -131,39 +245,22 @@ impl Supervised {
         }
     }
 
-    /// The process id of the program.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Whether a process is left that may bind the guarded ports.
-    pub fn is_serving(&self) -> bool {
-        !self.serving.is_finished()
-    }
-
-    /// How ports were handed over so far, in the order of ports.
-    pub fn uses(&self) -> Vec<Use> {
-        locked(&self.log).uses()
-    }
-
-    /// How many calls were left to the kernel because the calling process is closed to this one (it
-    /// is not dumpable, or its memory could not be read): a guarded port was in use for it.
-    pub fn closed_call_count(&self) -> u64 {
-        locked(&self.log).closed_call_count
+    fn outside(outer: Outer) -> Finished {
+        let uses = outer.uses();
+        outer.end();
+        Finished {
+            guards: Vec::new(),
+            uses,
+            closed_call_count: 0,
+        }
     }
 }
 
-/// What is left of a program that was handed ports.
-#[derive(Debug)]
-pub struct Finished {
-    /// Those that are still held: all, unless a socket was swapped in for a guard and it or its
-    /// connections linger. They may be on a network device that does not exist, which lets in
-    /// whoever ties a socket to another device.
-    pub guards: Vec<Guard>,
-    /// As [`Supervised::uses`].
-    pub uses: Vec<Use>,
-    /// As [`Supervised::closed_call_count`].
-    pub closed_call_count: u64,
+fn joined(serving: JoinHandle<Served>) -> Served {
+    match serving.join() {
+        Ok(served) => served,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 pub(crate) fn locked(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
@@ -220,11 +317,4 @@ fn refused(errno: i32) -> Error {
             cause: io::Error::from_raw_os_error(errno),
         },
     }
-}
-
-/// The variable alone may have been handed on by hand; the filter alone may be anybody's.
-fn is_supervised() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let is_filtered = status.lines().any(|line| line.trim_end() == "Seccomp:\t2");
-    is_filtered && std::env::var_os(SUPERVISED_VARIABLE).is_some()
 }

@@ -56,14 +56,14 @@ static __always_inline int before_bind(struct bpf_sock_addr *ctx)
 		token = mark->token;
 	port = bpf_ntohs(ctx->user_port);
 	if (port) {
-		error = pp_judge(pool->index, transport, port, token);
-		return error ? refuse(error) : ALLOW;
+		error = JUDGE_ASSOCIATED(pool->index, transport, port, token, net_of_context(ctx));
+		return error ? refuse(pool, PP_OF_BIND, error) : ALLOW;
 	}
 	if (mark && token) {
-		int chosen = pp_zero_from_block(pool->index, transport, token, mark->tried);
+		int chosen = ZERO_FROM_BLOCK(pool->index, transport, token, mark->tried, net_of_context(ctx));
 
 		if (chosen < 0)
-			return refuse(-chosen);
+			return refuse(pool, PP_OF_BIND, -chosen);
 		/* If the kernel refuses this port (sockets of a past listener still on it), the next try goes on above it. */
 		mark->tried = chosen;
 		ctx->user_port = bpf_htons((u16)chosen);

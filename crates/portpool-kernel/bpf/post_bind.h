@@ -44,7 +44,7 @@ static __noinline int count_subflow(struct pp_pool *pool, u32 port, u64 multipat
 		counted = bpf_map_lookup_elem(&multipath, &multipath_socket);
 		if (counted)
 			pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(counted, 0));
-		return pp_judge(pool->index, PP_TCP, port, 0);
+		return pp_judge(pool->index, PP_TCP, port, 0, 0);
 	}
 	counted = multipath_count(multipath_socket);
 	/* No room to count it: nobody's bind fails for that, the port is held until somebody looks. */
@@ -53,14 +53,15 @@ static __noinline int count_subflow(struct pp_pool *pool, u32 port, u64 multipat
 	error = recount(pool, PP_TCP, port, counted);
 	if (error)
 		return error;
-	error = pp_judge(pool->index, PP_TCP, port, 0);
+	error = pp_judge(pool->index, PP_TCP, port, 0, 0);
 	if (error)
 		pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(counted, 0));
 	return error;
 }
 
 /* A port that is not counted: only what an earlier bind left behind is given back. */
-static __always_inline int after_uncounted_bind(struct pp_pool *pool, u32 transport, u32 port, struct mark *mark)
+static __always_inline int after_uncounted_bind(struct pp_pool *pool, struct sock *sk, u32 transport, u32 port,
+						struct mark *mark)
 {
 	u64 token = 0;
 
@@ -69,7 +70,7 @@ static __always_inline int after_uncounted_bind(struct pp_pool *pool, u32 transp
 		mark->tried = 0;
 		token = mark->token;
 	}
-	return pp_judge(pool->index, transport, port, token);
+	return JUDGE_ASSOCIATED(pool->index, transport, port, token, (u64)BPF_CORE_READ(sk, __sk_common.skc_net.net));
 }
 
 static __always_inline int after_bind(struct bpf_sock *ctx)
@@ -101,32 +102,33 @@ static __always_inline int after_bind(struct bpf_sock *ctx)
 		if (outer && !BPF_CORE_READ_BITFIELD_PROBED(outer, sk_kern_sock)) {
 			/* A further path of a connection: automatic choice's port, while the program keeps the one it bound. */
 			if ((u64)BPF_CORE_READ((struct mptcp_sock *)outer, first) != (u64)sk)
-				error = pp_judge(pool->index, PP_TCP, port, 0);
+				error = pp_judge(pool->index, PP_TCP, port, 0, 0);
 			else
 				error = count_subflow(pool, port, (u64)outer);
 		} else
 			error = hold_for_kernel(pool, transport, port);
-		return error ? refuse(error) : ALLOW;
+		return error ? refuse(pool, PP_OF_BIND, error) : ALLOW;
 	}
 	if (!is_counting(pool->index, port)) {
-		error = after_uncounted_bind(pool, transport, port, bpf_sk_storage_get(&marks, ctx, 0, 0));
-		return error ? refuse(error) : ALLOW;
+		error = after_uncounted_bind(pool, sk, transport, port, bpf_sk_storage_get(&marks, ctx, 0, 0));
+		return error ? refuse(pool, PP_OF_BIND, error) : ALLOW;
 	}
 	mark = bpf_sk_storage_get(&marks, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	/* The sweep may just have made it. */
 	if (!mark)
 		mark = bpf_sk_storage_get(&marks, ctx, 0, 0);
 	if (!mark)
-		return refuse(E_NOBUFS);
+		return refuse(pool, PP_OF_BIND, E_NOBUFS);
 	error = recount(pool, transport, port, &mark->counted);
 	if (error)
-		return refuse(error);
+		return refuse(pool, PP_OF_BIND, error);
 	mark->tried = 0;
-	error = pp_judge(pool->index, transport, port, mark->token);
+	error = JUDGE_ASSOCIATED(pool->index, transport, port, mark->token,
+				 (u64)BPF_CORE_READ(sk, __sk_common.skc_net.net));
 	if (!error)
 		return ALLOW;
 	pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(&mark->counted, 0));
-	return refuse(error);
+	return refuse(pool, PP_OF_BIND, error);
 }
 
 SEC("cgroup/post_bind4")

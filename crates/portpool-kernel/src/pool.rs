@@ -6,14 +6,14 @@ use portpool_core::{
     PortBitmap, PortRange, RangeSet, Transport,
     abi::{
         COUNTS_SIZE, OCCUPANCY_SIZE, POOL_COUNT_MAX, POOL_SIZE, PoolConfig, RECORD_SIZE, Record,
-        occupancy,
+        TALLY_COUNT, occupancy,
     },
 };
 
 use crate::{
     error::{Error, Failed, Step},
     files::RunDir,
-    sys::{MapShape, NO_PREALLOC, Object, TYPE_ARRAY, TYPE_HASH},
+    sys::{MapShape, NO_PREALLOC, Object, TYPE_ARRAY, TYPE_HASH, TYPE_PERCPU_ARRAY},
 };
 
 /// A map that every pool has one of, and the map of maps it hangs in.
@@ -24,11 +24,11 @@ struct Inner {
     public: bool,
 }
 
-/// The map of maps of [`Pools::count_binds`].
+/// The map of maps of [`PoolMaps::count_binds`].
 const COUNTING: &str = "counting";
 
 /// Mirrors `bpf/maps.h`: the kernel refuses a map whose shape is not that of its map of maps.
-const INNER: [Inner; 7] = [
+const INNER: [Inner; 9] = [
     Inner {
         outer: "occupancies",
         shape: array("occupancy", OCCUPANCY_SIZE as u32, 2),
@@ -62,6 +62,22 @@ const INNER: [Inner; 7] = [
     Inner {
         outer: "roots",
         shape: hash("roots", 16, 256),
+        public: false,
+    },
+    Inner {
+        outer: "windows",
+        shape: MapShape {
+            max_entries: 1024,
+            ..hash("windows", 8, 48)
+        },
+        public: false,
+    },
+    Inner {
+        outer: "tallies",
+        shape: MapShape {
+            map_type: TYPE_PERCPU_ARRAY,
+            ..array("tallies", 8, TALLY_COUNT)
+        },
         public: false,
     },
 ];
@@ -164,26 +180,6 @@ impl Pools {
         failures
     }
 
-    /// Counts binds of these ports too from now on. When it returns, every bind that was not counted
-    /// for want of this is over, so that a sweep begun then finds its socket: after that, and not
-    /// before, the ports may be granted.
-    pub(crate) fn count_binds(
-        &self,
-        cookie: u64,
-        index: u32,
-        ports: &RangeSet,
-    ) -> Result<(), Failed> {
-        let maps = self.maps(cookie)?;
-        let mut bitmap = maps.counting()?;
-        ports.iter().for_each(|range| bitmap.set_range(range));
-        write_bits(&maps.counting, &bitmap).step(|| "note which ports are counted".into())?;
-        // Before a change of a map of maps returns, the kernel waits for all programs that run.
-        let outer = Object::open(&self.run.map(COUNTING));
-        outer
-            .and_then(|outer| outer.update(&index.to_ne_bytes(), &maps.counting.as_inner()))
-            .step(|| "wait for the programs that run".into())
-    }
-
     /// The maps of a pool, opened.
     pub(crate) fn maps(&self, cookie: u64) -> Result<PoolMaps, Failed> {
         let open = |name: &str| {
@@ -196,6 +192,8 @@ impl Pools {
             reservations: open("reservations")?,
             kept: open("kept")?,
             counting: open("counting")?,
+            countings: Object::open(&self.run.map(COUNTING))
+                .step(|| "open the map of maps".into())?,
         })
     }
 }
@@ -207,6 +205,7 @@ pub(crate) struct PoolMaps {
     reservations: Object,
     kept: Object,
     counting: Object,
+    countings: Object,
 }
 
 impl PoolMaps {
@@ -242,6 +241,19 @@ impl PoolMaps {
         write_bits(&self.kept, &bitmap).step(|| "note what is kept from automatic choice".into())
     }
 
+    /// Counts binds of these ports too from now on. When it returns, every bind that was not counted
+    /// for want of this is over, so that a sweep begun then finds its socket: after that, and not
+    /// before, the ports may be granted.
+    pub(crate) fn count_binds(&self, index: u32, ports: &RangeSet) -> Result<(), Failed> {
+        let mut bitmap = self.counting()?;
+        ports.iter().for_each(|range| bitmap.set_range(range));
+        write_bits(&self.counting, &bitmap).step(|| "note which ports are counted".into())?;
+        // Before a change of a map of maps returns, the kernel waits for all programs that run.
+        self.countings
+            .update(&index.to_ne_bytes(), &self.counting.as_inner())
+            .step(|| "wait for the programs that run".into())
+    }
+
     /// The ports whose binds are counted.
     pub(crate) fn counting(&self) -> Result<PortBitmap, Failed> {
         read_bits(&self.counting).step(|| "read which ports are counted".into())
@@ -251,8 +263,17 @@ impl PoolMaps {
     pub(crate) fn kept(&self) -> Result<RangeSet, Failed> {
         let bitmap =
             read_bits(&self.kept).step(|| "read what is kept from automatic choice".into())?;
-        let ports = PortRange::ALL.ports().filter(|port| bitmap.contains(*port));
-        Ok(ports.map(PortRange::single).collect())
+        Ok(as_set(&bitmap))
+    }
+
+    /// The ports that reservations have, of either transport.
+    pub(crate) fn claimed(&self) -> Result<RangeSet, Failed> {
+        let mut claimed = RangeSet::new();
+        for transport in Transport::ALL {
+            let bitmap = occupancy::claimed(&self.occupancy(transport)?);
+            claimed = claimed.union(&as_set(&bitmap));
+        }
+        Ok(claimed)
     }
 
     /// Whether any socket is bound, or any port reserved or held.
@@ -284,6 +305,11 @@ fn read_bits(map: &Object) -> io::Result<PortBitmap> {
         *bits = u64::from_ne_bytes(bytes);
     }
     Ok(PortBitmap::from_words(&words))
+}
+
+fn as_set(bitmap: &PortBitmap) -> RangeSet {
+    let ports = PortRange::ALL.ports().filter(|port| bitmap.contains(*port));
+    ports.map(PortRange::single).collect()
 }
 
 pub(crate) fn transport_key(transport: Transport) -> [u8; 4] {

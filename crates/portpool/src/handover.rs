@@ -6,7 +6,7 @@
 
 use std::{
     env, io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
     process,
     sync::atomic::{AtomicBool, Ordering},
@@ -132,7 +132,7 @@ impl Reservation {
             Guard::Kernel(_) => {
                 for block in self.blocks() {
                     for port in self.ports() {
-                        let socket = self.socket_for_all(block.transport, port)?;
+                        let socket = self.socket_for_all(block.transport, port, state)?;
                         sockets.push((block.transport, port, socket));
                     }
                 }
@@ -155,13 +155,44 @@ impl Reservation {
 }
 
 impl Reservation {
-    fn socket_for_all(&self, transport: Transport, port: Port) -> Result<Socket, BindError> {
-        let bound = self.bound_socket(transport, (Ipv6Addr::UNSPECIFIED, port.number()).into());
+    /// The silent sockets that hold the ports of the embedded pool, for a supervisor that lets other
+    /// programs past them; none in the kernel pool. There is no other descriptor of them.
+    ///
+    /// From now on whoever has the sockets holds the ports. The reservation stays listed until it
+    /// is dropped, but there is nothing left in it to consume or to hand over.
+    pub fn take_holds(&mut self) -> Vec<PortSocket> {
+        let Guard::Embedded { held, .. } = self.guard() else {
+            return Vec::new();
+        };
+        let sockets = held.iter().flat_map(|held| {
+            let transport = held.block.transport;
+            let slots = held.take().into_iter();
+            slots.map(move |slot| PortSocket {
+                transport,
+                port: slot.port(),
+                name: format!("{transport}-{}", slot.port()),
+                socket: slot.hold.into_silent().into(),
+            })
+        });
+        sockets.collect()
+    }
+
+    fn socket_for_all(
+        &self,
+        transport: Transport,
+        port: Port,
+        state: SocketState,
+    ) -> Result<Socket, BindError> {
+        // The reservation ends before a socket that is only bound listens.
+        let reuses_address = state == SocketState::Listening;
+        let bind =
+            |ip: IpAddr| self.bound_socket(transport, (ip, port.number()).into(), reuses_address);
+        let bound = bind(Ipv6Addr::UNSPECIFIED.into());
         match bound {
             Err(BindError::Failure { failure, .. })
                 if failure.cause.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
             {
-                self.bound_socket(transport, (Ipv4Addr::UNSPECIFIED, port.number()).into())
+                bind(Ipv4Addr::UNSPECIFIED.into())
             }
             answer => answer,
         }
