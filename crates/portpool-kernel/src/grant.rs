@@ -122,7 +122,7 @@ pub(crate) fn enter(
     Ok(maps.note_kept(&kept.intersection(&sysctl::reserved()?))?)
 }
 
-/// Counts all sockets, and then lets everybody claim those of the ports that were kept clear
+/// Counts all sockets on ports that are kept clear, and then lets everybody claim those of the ports that were kept clear
 /// meanwhile.
 pub(crate) fn count_users(
     programs: &mut Programs,
@@ -131,6 +131,7 @@ pub(crate) fn count_users(
     ports: &RangeSet,
 ) -> Result<(), Error> {
     let reserved = sysctl::reserved()?;
+    maps.count_binds(index, &reserved)?;
     // Twice: an automatic choice that began before the sysctl was written may end during the first.
     programs.expect_holds(index)?;
     programs.sweep()?;
