@@ -75,7 +75,13 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "portpool-testkit",
-        may_use: &[CORE, "portpool-kernel", "portpool", "portpool-handover"],
+        may_use: &[
+            CORE,
+            "portpool-kernel",
+            "portpool",
+            "portpool-handover",
+            "portpool-keeper",
+        ],
         // Calls that no library makes: wrong lengths, wrong addresses.
         unsafe_code: Unsafe::Walled {
             into: "crates/portpool-testkit/src/sys",
