@@ -3,7 +3,7 @@
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use portpool_core::{
-    PortBitmap, PortRange, RangeSet, Transport,
+    Port, PortBitmap, PortRange, RangeSet, Transport,
     abi::{
         COUNTS_SIZE, OCCUPANCY_SIZE, POOL_COUNT_MAX, POOL_SIZE, PoolConfig, RECORD_SIZE, Record,
         TALLY_COUNT, occupancy,
@@ -264,6 +264,25 @@ impl PoolMaps {
         let bitmap =
             read_bits(&self.kept).step(|| "read what is kept from automatic choice".into())?;
         Ok(as_set(&bitmap))
+    }
+
+    /// Whether automatic choice was kept from all of these, asked of no more words than needed.
+    pub(crate) fn are_kept(&self, ports: &RangeSet) -> Result<bool, Failed> {
+        for range in ports.iter() {
+            for word in range.first().number() / 64..=range.last().number() / 64 {
+                let mut bytes = [0; 8];
+                self.kept
+                    .lookup(&u32::from(word).to_ne_bytes(), &mut bytes)
+                    .step(|| "read what is kept from automatic choice".into())?;
+                let kept = u64::from_ne_bytes(bytes);
+                let is_missing = |port: &Port| kept >> (port.number() % 64) & 1 == 0;
+                let within = range.ports().filter(|port| port.number() / 64 == word);
+                if within.into_iter().any(|port| is_missing(&port)) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// The ports that reservations have, of either transport.
