@@ -5,7 +5,7 @@
 //! buffer, and one that tools for finding memory errors know. Where a sandbox forbids that call the
 //! bytes take the way through a pipe.
 
-use std::ffi::c_void;
+use std::ffi::{CString, c_void};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -64,6 +64,32 @@ impl Bytes {
             return Err(Code::FAULT);
         }
         copy(Direction::In, self.address, bytes.as_mut_ptr(), bytes.len())
+    }
+
+    /// The text from here on, which ends with a zero.
+    ///
+    /// # Errors
+    /// [`Code::FAULT`] if it cannot be read, [`Code::INVAL`] if it goes on for too long.
+    pub(crate) fn text(self) -> Result<CString, Code> {
+        if self.is_null() {
+            return Err(Code::FAULT);
+        }
+        let mut text = Vec::new();
+        while text.len() < TEXT_LEN_MAX {
+            let address = self.address.wrapping_add(text.len());
+            // No further than what is in one page: the next one may not be there.
+            let mut chunk = [0; TEXT_CHUNK];
+            let len = TEXT_CHUNK - address % TEXT_CHUNK;
+            copy(Direction::In, address, chunk.as_mut_ptr(), len)?;
+            match chunk[..len].iter().position(|byte| *byte == 0) {
+                Some(end) => {
+                    text.extend_from_slice(&chunk[..end]);
+                    return CString::new(text).map_err(|_| Code::INVAL);
+                }
+                None => text.extend_from_slice(&chunk[..len]),
+            }
+        }
+        Err(Code::INVAL)
     }
 
     /// Writes the first bytes.
@@ -183,6 +209,11 @@ fn vector(base: usize, len: usize) -> libc::iovec {
         iov_len: len,
     }
 }
+
+/// A divisor of the size of a page.
+const TEXT_CHUNK: usize = 256;
+/// Longer than any name or address.
+const TEXT_LEN_MAX: usize = 8192;
 
 /// What a pipe always takes at once.
 const PIPE_SIZE: usize = 4096;
