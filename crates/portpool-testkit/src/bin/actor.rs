@@ -14,6 +14,7 @@
 //!                             an answer of `failed: WHY` says that it was refused
 //! findings RUN                what doctor finds: NAME=VERDICT, one after the other
 //! raw NAME CODE LENGTH         a control code with zeros for its value
+//! bytes NAME CODE HEX          a control code with these bytes for its value
 //! inherit NAME NUMBER          the socket a parent left open under a number
 //! pid                          its process id
 //! euid UID                     another effective uid from here on
@@ -129,6 +130,11 @@ impl Sockets {
             }
             ["raw", name, code, length] => {
                 let value = vec![0; parse(length)?];
+                let claimed = value.len() as i64;
+                set_raw(self.of(name)?, abi::LEVEL, parse(code)?, &value, claimed)?;
+            }
+            ["bytes", name, code, hex] => {
+                let value = bytes_of(hex)?;
                 let claimed = value.len() as i64;
                 set_raw(self.of(name)?, abi::LEVEL, parse(code)?, &value, claimed)?;
             }
@@ -355,6 +361,13 @@ fn findings(run: &str) -> String {
 /// Tokens are plain decimal numbers here.
 fn token_of(text: &str) -> io::Result<Token> {
     Token::new(parse(text)?).ok_or_else(|| io::Error::other("token 0"))
+}
+
+fn bytes_of(hex: &str) -> io::Result<Vec<u8>> {
+    let pairs = hex.as_bytes().chunks(2);
+    let text = pairs.map(|pair| std::str::from_utf8(pair).map_err(io::Error::other));
+    text.map(|pair| u8::from_str_radix(pair?, 16).map_err(io::Error::other))
+        .collect()
 }
 
 fn parse<T: std::str::FromStr>(text: &str) -> io::Result<T> {

@@ -168,6 +168,9 @@ pub(crate) static EMBEDDED: LazyLock<Pool> = LazyLock::new(|| {
 
 use Embedded::{Absent, Differs, InUse, Same};
 
+const NO_ADMIN: Embedded = Absent(
+    "it has no persistent blocks, exclusions, windows or lends, which are for all processes of the machine",
+);
 const NO_CODES: Embedded =
     Absent("only the kernel pool has control codes, the library's requests have no such values");
 const NO_TREE: Embedded =
@@ -290,6 +293,22 @@ const COLUMNS: &[(&str, Embedded)] = &[
         Same,
     ),
     (
+        "exclude::an_exclusion_outlives_attach_and_its_port_shows_it",
+        NO_ADMIN,
+    ),
+    (
+        "exclude::ending_an_exclusion_needs_every_port_of_it_and_gives_them_back",
+        NO_ADMIN,
+    ),
+    (
+        "exclude::excluded_ports_are_bound_as_ever_and_never_reserved",
+        NO_ADMIN,
+    ),
+    (
+        "exclude::what_is_in_use_or_reserved_is_not_excluded",
+        NO_ADMIN,
+    ),
+    (
         "family::a_block_acquired_in_one_family_is_consumed_in_both",
         BY_RELEASE,
     ),
@@ -321,6 +340,71 @@ const COLUMNS: &[(&str, Embedded)] = &[
     (
         "input::random_control_codes_grant_nothing_but_what_they_validly_ask",
         NO_CODES,
+    ),
+    (
+        "lend::a_lend_lets_the_tree_bind_plainly_until_it_is_dropped",
+        NO_ADMIN,
+    ),
+    (
+        "lend::only_a_persistent_block_that_is_there_is_lent",
+        NO_ADMIN,
+    ),
+    ("lend::only_who_may_consume_it_may_lend_it", NO_ADMIN),
+    (
+        "lend::several_lends_go_on_side_by_side_and_each_ends_by_itself",
+        NO_ADMIN,
+    ),
+    (
+        "lend::the_end_of_the_lender_is_the_end_of_the_lend",
+        NO_ADMIN,
+    ),
+    ("persistent::a_malformed_request_changes_nothing", NO_ADMIN),
+    (
+        "persistent::a_persistent_block_is_made_found_and_deleted_by_exactly_its_ports",
+        NO_ADMIN,
+    ),
+    (
+        "persistent::a_restored_block_guards_ports_in_use_and_leaves_their_sockets_alone",
+        NO_ADMIN,
+    ),
+    (
+        "persistent::an_associated_socket_gives_no_right_to_whoever_is_handed_it",
+        NO_ADMIN,
+    ),
+    (
+        "persistent::attach_keeps_it_and_detach_asks_before_it_ends_it",
+        NO_ADMIN,
+    ),
+    (
+        "persistent::deleting_it_leaves_consumers_their_ports_and_makes_the_token_unknown",
+        NO_ADMIN,
+    ),
+    ("persistent::it_is_charged_to_nobody_but_the_pool", NO_ADMIN),
+    (
+        "persistent::members_of_its_group_consume_it_and_others_do_not",
+        NO_ADMIN,
+    ),
+    (
+        "persistent::ports_of_automatic_choice_and_privileged_ones_follow_the_rules_of_acquire",
+        NO_ADMIN,
+    ),
+    (
+        "persistent::processes_with_the_privilege_consume_it_together",
+        NO_ADMIN,
+    ),
+    ("persistent::release_and_close_do_not_end_it", NO_ADMIN),
+    (
+        "persistent::tokens_are_of_one_namespace_for_both_kinds",
+        NO_ADMIN,
+    ),
+    (
+        "persistent::what_is_taken_is_not_made_persistent_and_what_is_persistent_is_taken",
+        NO_ADMIN,
+    ),
+    ("persistent::wildcard_blocks_pass_it_by", NO_ADMIN),
+    (
+        "persistent::without_the_privilege_it_is_neither_made_nor_deleted_nor_consumed_but_found",
+        NO_ADMIN,
     ),
     (
         "plain::a_plain_bind_into_a_block_is_refused_with_eacces",
@@ -426,5 +510,29 @@ const COLUMNS: &[(&str, Embedded)] = &[
     (
         "wildcard::attach_and_detach_leave_the_reserved_ports_of_others_alone",
         Absent("nothing is attached"),
+    ),
+    (
+        "window::a_window_does_not_stand_in_for_the_sysctl",
+        NO_ADMIN,
+    ),
+    ("window::a_window_ends_with_the_pool", NO_ADMIN),
+    (
+        "window::a_window_is_for_the_process_that_started_then_and_its_user_now",
+        NO_ADMIN,
+    ),
+    (
+        "window::a_window_is_opened_for_a_process_in_a_pid_namespace_below",
+        NO_ADMIN,
+    ),
+    ("window::a_window_that_has_closed_grants_nothing", NO_ADMIN),
+    ("window::nobody_else_gets_through_a_window", NO_ADMIN),
+    ("window::only_the_administrator_opens_a_window", NO_ADMIN),
+    (
+        "window::the_process_of_a_window_claims_exactly_its_block_once",
+        NO_ADMIN,
+    ),
+    (
+        "window::windows_are_bounded_and_closed_ones_make_room",
+        NO_ADMIN,
     ),
 ];

@@ -1,5 +1,7 @@
 //! Every row of the table of operation, refusal and errno, provoked for real.
 
+mod admin;
+
 use std::{
     net::Ipv6Addr,
     process::Command,
@@ -9,7 +11,7 @@ use std::{
 
 use portpool::{
     Block, Limits, Pool, Refusal, Scope,
-    abi::{ControlCode, ERRNO_TABLE, Operation},
+    abi::{ControlCode, ERRNO_TABLE, Operation, probe_bytes},
     process::pass_socket,
 };
 use portpool_kernel::AttachOptions;
@@ -27,6 +29,8 @@ const PROBE: Operation = Operation::Control(ControlCode::Probe);
 const ACQUIRE: Operation = Operation::Control(ControlCode::Acquire);
 const RELEASE: Operation = Operation::Control(ControlCode::Release);
 const ASSOCIATE: Operation = Operation::Control(ControlCode::Associate);
+const PERSIST: Operation = Operation::Control(ControlCode::Persist);
+const LEND: Operation = Operation::Control(ControlCode::Lend);
 const BIND: Operation = Operation::Bind;
 const CONNECT: Operation = Operation::Connect;
 
@@ -40,6 +44,7 @@ fn every_refusal_answers_with_the_errno_of_the_table() {
         codes(&pool, &mut seen);
         acquire(&pool, &mut seen);
         consume(&pool, &mut seen);
+        admin::codes(&pool, &mut seen);
         limits(arena, &mut seen);
         for row in ERRNO_TABLE {
             let provoked = seen.0.iter().find(|(operation, refusal, _)| {
@@ -110,7 +115,7 @@ impl Seen {
 
 fn unattached(seen: &mut Seen) {
     for (operation, code, value) in [
-        (PROBE, 99, vec![1, 0, 0, 0, 0, 0, 0, 0]),
+        (PROBE, 99, probe_bytes().to_vec()),
         (ACQUIRE, 100, RawAcquire::new(20_000, 1, 7).to_bytes()),
         (RELEASE, 101, vec![7; 8]),
         (ASSOCIATE, 102, vec![7; 8]),
@@ -120,36 +125,46 @@ fn unattached(seen: &mut Seen) {
             seen.note(operation, Refusal::NotAttached, answer);
         }
     }
+    admin::unattached(seen);
 }
 
 /// Between the moment a new pool is there and the moment it has counted the sockets bound before,
 /// it is busy. Another thread asks all the while; should it never be let run then, once more.
 fn while_attaching(arena: &Stage<'_>, seen: &mut Seen) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let asking = thread::spawn(|| {
-            let owner = tcp();
-            let mut busy = None;
-            loop {
-                match RawAcquire::new(20_000, 1, 7).on(&owner) {
-                    Ok(()) => return busy,
-                    Err(Errno(libc::ENOPROTOOPT)) => {}
-                    Err(errno) => busy = Some(errno),
+    let acquire = || RawAcquire::new(20_000, 1, 7).on(&tcp());
+    let cases: [(Operation, fn() -> _); 3] = [
+        (LEND, || admin::lend_raw(&tcp(), 7)),
+        (PERSIST, || admin::persist_raw(&tcp(), 20_000, 1, 7)),
+        (ACQUIRE, acquire),
+    ];
+    for (operation, ask) in cases {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            // No pool of an earlier case.
+            drop(portpool_kernel::detach(arena.run(), true));
+            let asking = thread::spawn(move || {
+                let mut busy = None;
+                loop {
+                    match ask() {
+                        Err(Errno(libc::ENOPROTOOPT)) => {}
+                        Err(errno @ Errno(libc::EBUSY)) => busy = Some(errno),
+                        Ok(()) | Err(_) => return busy,
+                    }
                 }
+            });
+            arena.attach();
+            if let Some(errno) = asking.join().expect("the asking thread") {
+                seen.note(operation, Refusal::Busy, Err::<(), _>(errno));
+                break;
             }
-        });
-        arena.attach();
-        if let Some(errno) = asking.join().expect("the asking thread") {
-            return seen.note(ACQUIRE, Refusal::Busy, Err::<(), _>(errno));
+            assert!(Instant::now() < deadline, "never busy");
         }
-        assert!(Instant::now() < deadline, "never busy");
-        portpool_kernel::detach(arena.run(), true).expect("detach");
     }
 }
 
 /// Malformed codes, wrong sockets, wrong tokens.
 fn codes(pool: &Pool, seen: &mut Seen) {
-    let answer = control(&tcp(), 99, &[2, 0, 0, 0, 0, 0, 0, 0]);
+    let answer = control(&tcp(), 99, &[1, 0, 0, 0, 0, 0, 0, 0]);
     seen.note(PROBE, Refusal::VersionMismatch, answer);
     seen.note(PROBE, Refusal::BadRequest, control(&tcp(), 99, &[1]));
     let owner = tcp();
@@ -311,6 +326,7 @@ fn limits(arena: &Stage<'_>, seen: &mut Seen) {
     let answer = actors[1].ask("acquire o 12002 1 105");
     seen.note(ACQUIRE, Refusal::SharedLimit, answer);
     drop(actors);
+    admin::lend_limits(&pool, seen);
 
     let mut owners: Vec<(Socket, Block)> = Vec::new();
     let wanted = any(1);
@@ -321,6 +337,7 @@ fn limits(arena: &Stage<'_>, seen: &mut Seen) {
     }
     let answer = RawAcquire::new(19_000, 1, 7).on(&tcp());
     seen.note(ACQUIRE, Refusal::PoolFull, answer);
+    admin::pool_full(&pool, seen);
     owners.pop();
     RawAcquire::new(19_000, 1, 7)
         .on(&tcp())

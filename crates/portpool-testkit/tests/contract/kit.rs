@@ -220,6 +220,12 @@ impl RawAcquire {
     }
 }
 
+/// The order to an actor to issue a control code with any value on the socket `name`.
+pub(crate) fn order(name: &str, code: abi::ControlCode, value: &[u8]) -> String {
+    let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("bytes {name} {} {hex}", code as i32)
+}
+
 /// A control code as raw bytes.
 pub(crate) fn control(socket: &Socket, code: i32, value: &[u8]) -> Result<(), Errno> {
     sys::set_raw(socket, abi::LEVEL, code, value, value.len() as i64).map_err(|error| errno(&error))

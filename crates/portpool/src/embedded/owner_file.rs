@@ -17,7 +17,10 @@ use std::{
     thread,
 };
 
-use portpool_core::{Token, abi::Record};
+use portpool_core::{
+    Token,
+    abi::{Record, Tenure},
+};
 use rustix::{
     fs::{FlockOperation, flock, fstat},
     io::Errno,
@@ -78,32 +81,41 @@ impl OwnerFile {
 
 impl Entry {
     fn make() -> Result<Entry, LookError> {
-        let registry = Registry::create()?;
-        let made = || -> io::Result<(String, OwnedFd, File)> {
-            for _ in 0..TRY_COUNT_MAX {
-                let name = format!("{:016x}", random()?);
-                let lock = registry.make(&format!("{name}{LOCK}"))?;
-                // Somebody who looks may have been quicker, and has then taken it away as stale.
-                if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
-                    && is_there(&registry, &name, &lock)
-                {
-                    let list = registry.make(&format!("{name}{LIST}"))?;
-                    return Ok((name, lock, list.into()));
+        let mut last = Registry::create()?;
+        for _ in 0..TRY_COUNT_MAX {
+            let registry = last;
+            let name = random().map_err(|cause| unlisted(&registry, cause))?;
+            let name = format!("{name:016x}");
+            let made = Entry::make_in(&registry, &name);
+            match made {
+                Ok(Some((lock, list))) => {
+                    return Ok(Entry {
+                        registry,
+                        name,
+                        lock,
+                        list,
+                        owner: owner(),
+                    });
                 }
+                Ok(None) => last = registry,
+                // Somebody else has just taken the empty directory away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => last = Registry::create()?,
+                Err(cause) => return Err(unlisted(&registry, cause)),
             }
-            Err(io::ErrorKind::ResourceBusy.into())
-        };
-        let (name, lock, list) = made().map_err(|cause| LookError::Registry {
-            path: registry.path().to_owned(),
-            cause,
-        })?;
-        Ok(Entry {
-            registry,
-            name,
-            lock,
-            list,
-            owner: owner(),
-        })
+        }
+        Err(unlisted(&last, io::ErrorKind::ResourceBusy.into()))
+    }
+
+    fn make_in(registry: &Registry, name: &str) -> io::Result<Option<(OwnedFd, File)>> {
+        let lock = registry.make(&format!("{name}{LOCK}"))?;
+        // Somebody who looks may have been quicker, and has then taken it away as stale.
+        let is_ours = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && is_there(registry, name, &lock);
+        if !is_ours {
+            return Ok(None);
+        }
+        let list = registry.make(&format!("{name}{LIST}"))?;
+        Ok(Some((lock, list.into())))
     }
 
     fn publish(&self, blocks: &str) -> io::Result<()> {
@@ -117,6 +129,7 @@ impl Entry {
 
     fn remove(&self) {
         remove(&self.registry, &self.name);
+        self.registry.leave();
     }
 }
 
@@ -131,6 +144,9 @@ pub(crate) fn read_all(registry: &Registry) -> io::Result<Vec<(u64, Record)>> {
             continue;
         };
         found.extend(records);
+    }
+    if found.is_empty() {
+        registry.leave();
     }
     Ok(found)
 }
@@ -166,6 +182,13 @@ fn read(registry: &Registry, name: &str) -> io::Result<Option<Vec<(u64, Record)>
         }
     }
     Err(invalid("does not agree with its checksum"))
+}
+
+fn unlisted(registry: &Registry, cause: io::Error) -> LookError {
+    LookError::Registry {
+        path: registry.path().to_owned(),
+        cause,
+    }
 }
 
 /// Whether the owner is gone; then its files are, too.
@@ -279,6 +302,7 @@ fn parse(text: &str) -> Option<Vec<(u64, Record)>> {
             token,
             transport: fields.next()?.parse().ok()?,
             range: fields.next()?.parse().ok()?,
+            tenure: Tenure::Runtime,
             uid,
             owner_pid,
             owner_pid_seen: owner_pid,
