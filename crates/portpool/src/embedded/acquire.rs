@@ -1,7 +1,7 @@
 //! Taking a block: all of its ports are held, or none.
 
 use std::{
-    fs, io,
+    env, fs, io,
     os::{
         fd::{AsFd, BorrowedFd},
         unix::fs::MetadataExt,
@@ -91,6 +91,9 @@ impl Taking {
         // What is taken while another process tries a block may be free again by the second round.
         for _ in 0..ROUND_COUNT {
             let mut view = self.own_view(namespace);
+            if is_let_past_holds() {
+                view.taken.union_with(&self.listed(namespace));
+            }
             while let Some(range) = self.place(&view, &ranges, wanted)? {
                 match self.take(range)? {
                     Ok(holds) => return self.keep(range, holds),
@@ -224,6 +227,12 @@ impl Taking {
     }
 }
 
+/// Whether a supervisor lets this process bind ports that it holds for it (`portpool run`): then a bind
+/// does not tell that a port is held, only the list does.
+fn is_let_past_holds() -> bool {
+    env::var_os(SUPERVISED_VARIABLE).is_some()
+}
+
 /// What was taken before a miss is let go of.
 fn hold_all(transports: impl Iterator<Item = Transport>, range: PortRange) -> Result<Holds, Miss> {
     let mut all = Vec::with_capacity(2);
@@ -235,6 +244,8 @@ fn hold_all(transports: impl Iterator<Item = Transport>, range: PortRange) -> Re
 
 /// As in a kernel pool that was attached without other limits.
 const RESERVATIONS_PER_SOCKET_MAX: usize = Limits::DEFAULT.reservations_per_socket_max as usize;
+/// As in `portpool-handover`.
+const SUPERVISED_VARIABLE: &str = "PORTPOOL_SUPERVISED";
 /// Blocks this small are tried before anything is counted.
 const FEW: u64 = 16;
 const ROUND_COUNT: u32 = 2;
