@@ -2,3 +2,4 @@
 
 mod as_root;
 mod kit;
+mod units;

@@ -84,9 +84,11 @@ impl Entry {
         let mut last = Registry::create()?;
         for _ in 0..TRY_COUNT_MAX {
             let registry = last;
-            let made = random().and_then(|name| Entry::make_in(&registry, &format!("{name:016x}")));
+            let name = random().map_err(|cause| unlisted(&registry, cause))?;
+            let name = format!("{name:016x}");
+            let made = Entry::make_in(&registry, &name);
             match made {
-                Ok(Some((name, lock, list))) => {
+                Ok(Some((lock, list))) => {
                     return Ok(Entry {
                         registry,
                         name,
@@ -104,7 +106,7 @@ impl Entry {
         Err(unlisted(&last, io::ErrorKind::ResourceBusy.into()))
     }
 
-    fn make_in(registry: &Registry, name: &str) -> io::Result<Option<(String, OwnedFd, File)>> {
+    fn make_in(registry: &Registry, name: &str) -> io::Result<Option<(OwnedFd, File)>> {
         let lock = registry.make(&format!("{name}{LOCK}"))?;
         // Somebody who looks may have been quicker, and has then taken it away as stale.
         let is_ours = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
@@ -113,7 +115,7 @@ impl Entry {
             return Ok(None);
         }
         let list = registry.make(&format!("{name}{LIST}"))?;
-        Ok(Some((name.to_owned(), lock, list.into())))
+        Ok(Some((lock, list.into())))
     }
 
     fn publish(&self, blocks: &str) -> io::Result<()> {
@@ -149,13 +151,6 @@ pub(crate) fn read_all(registry: &Registry) -> io::Result<Vec<(u64, Record)>> {
     Ok(found)
 }
 
-fn unlisted(registry: &Registry, cause: io::Error) -> LookError {
-    LookError::Registry {
-        path: registry.path().to_owned(),
-        cause,
-    }
-}
-
 /// What one process lists; nothing if it has not listed anything yet.
 fn read(registry: &Registry, name: &str) -> io::Result<Option<Vec<(u64, Record)>>> {
     let invalid = |problem: &str| {
@@ -187,6 +182,13 @@ fn read(registry: &Registry, name: &str) -> io::Result<Option<Vec<(u64, Record)>
         }
     }
     Err(invalid("does not agree with its checksum"))
+}
+
+fn unlisted(registry: &Registry, cause: io::Error) -> LookError {
+    LookError::Registry {
+        path: registry.path().to_owned(),
+        cause,
+    }
 }
 
 /// Whether the owner is gone; then its files are, too.
