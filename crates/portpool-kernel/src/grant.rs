@@ -131,7 +131,7 @@ pub(crate) fn enter(
     Ok(maps.note_kept(&kept.intersection(&sysctl::reserved()?))?)
 }
 
-/// Counts all sockets, and then lets everybody claim those of the ports that were kept clear
+/// Counts all sockets on ports that are kept clear, and then lets everybody claim those of the ports that were kept clear
 /// meanwhile.
 pub(crate) fn count_users(
     programs: &mut Programs,
@@ -140,6 +140,7 @@ pub(crate) fn count_users(
     ports: &RangeSet,
 ) -> Result<(), Error> {
     let reserved = sysctl::reserved()?;
+    maps.count_binds(index, &reserved)?;
     // Twice: an automatic choice that began before the sysctl was written may end during the first.
     programs.expect_holds(index)?;
     programs.sweep()?;
@@ -154,7 +155,12 @@ fn needing_sweep(ledger: &Ledger, maps: &PoolMaps, before: &Entries) -> Result<R
     let entries = ledger.entries();
     let new = newly_granted(entries, before);
     let kept = maps.kept()?;
-    Ok(grantable(entries).union(&new).difference(&kept))
+    // Nobody is granted what is excluded, but whoever excludes it is told who uses it.
+    let unseen = maps.uncounted(entries.of(Reason::Excluded))?;
+    Ok(grantable(entries)
+        .union(&new)
+        .difference(&kept)
+        .union(&unseen))
 }
 
 fn newly_granted(entries: &Entries, before: &Entries) -> RangeSet {
