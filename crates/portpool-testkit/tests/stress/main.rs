@@ -5,6 +5,6 @@ mod checker;
 mod crossing;
 mod duel;
 mod fight;
-
+mod opening;
 mod roots;
 mod sweep;
