@@ -187,7 +187,7 @@ impl CEntry {
     };
 }
 
-// The header's static assertions in `tests/c/layout.c` say the same numbers.
+// The header's static assertions in `tests/c_side/layout.c` say the same numbers.
 const _: () = {
     assert!(size_of::<Options>() == 24 && align_of::<Options>() == 8);
     assert!(offset_of!(Options, run_dir) == 16);

@@ -24,7 +24,7 @@ fn the_header_compiles_in_c_and_cpp_and_has_the_layouts_of_the_library() {
     for language in [Language::C, Language::Cpp] {
         let mut command = compiler(language);
         command.args(["-Wpedantic", "-fsyntax-only"]);
-        run(command.arg(root().join("tests/c/layout.c")));
+        run(command.arg(root().join("tests/c_side/layout.c")));
     }
 }
 
@@ -32,7 +32,7 @@ fn the_header_compiles_in_c_and_cpp_and_has_the_layouts_of_the_library() {
 fn c_programs_reserve_consume_and_look_in_the_embedded_pool() {
     let bench = Bench::new();
     for language in [Language::C, Language::Cpp] {
-        let program = bench.program("api", language, &["tests/c/api.c"], &[]);
+        let program = bench.program("api", language, &["tests/c_side/api.c"], &[]);
         run(bench.command(&program).arg("embedded"));
     }
 }
@@ -47,7 +47,7 @@ mod as_root {
         in_arena!(|arena| {
             let bench = Bench::new();
             for language in [Language::C, Language::Cpp] {
-                let program = bench.program("api", language, &["tests/c/api.c"], &[]);
+                let program = bench.program("api", language, &["tests/c_side/api.c"], &[]);
                 run(bench.command(&program).arg("kernel"));
             }
             Census::await_nothing(arena);
@@ -58,7 +58,7 @@ mod as_root {
     fn a_c_program_gets_the_kernel_pool_where_it_is_attached() {
         in_bare_arena!(|arena| {
             let bench = Bench::new();
-            let program = bench.program("api", Language::C, &["tests/c/api.c"], &[]);
+            let program = bench.program("api", Language::C, &["tests/c_side/api.c"], &[]);
             run(bench.command(&program).arg("auto-embedded"));
             arena.attach();
             run(bench.command(&program).arg("auto-kernel"));

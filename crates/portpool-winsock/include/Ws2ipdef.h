@@ -1,0 +1,2 @@
+/* The name in another spelling: file names on Windows have no case. */
+#include "ws2ipdef.h"

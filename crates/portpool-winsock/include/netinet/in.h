@@ -1,0 +1,8 @@
+/* Only looks whether Winsock is in use, then lets the system's own header through. */
+#ifdef PORTPOOL_WS_WINSOCK2_H
+#error "portpool: <netinet/in.h> after <winsock2.h>: a source file uses Winsock or the sockets of Linux, not both"
+#endif
+#ifdef __GNUC__
+#pragma GCC system_header
+#endif
+#include_next <netinet/in.h>

@@ -1,0 +1,127 @@
+//! What the documentation of Windows leaves open, or says in two ways: each in one place, so that a
+//! measurement on a real Windows changes one line.
+
+use portpool::Refusal;
+
+use crate::codes::Code;
+
+/// Bytes reported after ASSOCIATE and RELEASE, which store none. The pages say "cannot be zero".
+pub(crate) const BYTES_WITHOUT_OUTPUT: u32 = 0;
+
+/// Bytes reported after a call that failed.
+pub(crate) const BYTES_AFTER_FAILURE: u32 = 0;
+
+/// The count pointer is NULL, with or without an overlapped structure.
+pub(crate) const NO_COUNT_POINTER: Code = Code::FAULT;
+
+/// An input or output buffer is too small, or an output buffer is given where there is no output.
+pub(crate) const WRONG_SIZE: Code = Code::INVAL;
+
+/// A control code that no socket here knows.
+pub(crate) const UNKNOWN_CODE: Code = Code::OPNOTSUPP;
+
+/// A control code of reservations on a socket that is neither TCP nor UDP.
+pub(crate) const WRONG_SOCKET: Code = Code::OPNOTSUPP;
+
+/// ASSOCIATE on a socket that is bound.
+pub(crate) const ASSOCIATE_WHEN_BOUND: Code = Code::INVAL;
+
+/// Whether ACQUIRE is allowed on a bound socket: the pages set no order.
+pub(crate) const ACQUIRE_WHEN_BOUND: bool = true;
+
+/// A token that names nothing, or a reservation of the other transport.
+pub(crate) const UNKNOWN_TOKEN: Code = Code::INVAL;
+
+/// ASSOCIATE with the token of another process: the one access code its page lists.
+pub(crate) const FOREIGN_TOKEN_TO_ASSOCIATE: Code = Code::ACCES;
+
+/// RELEASE with the token of another process: its page lists no access code.
+pub(crate) const FOREIGN_TOKEN_TO_RELEASE: Code = Code::INVAL;
+
+/// No ports, or ports past the last one.
+pub(crate) const NO_SUCH_RANGE: Code = Code::INVAL;
+
+/// A wildcard ACQUIRE that finds no room.
+pub(crate) const NO_ROOM: Code = Code::NOBUFS;
+
+/// A limit of the pool is reached. Windows has no such limits.
+pub(crate) const OVER_A_LIMIT: Code = Code::NOBUFS;
+
+/// No pool can be used, or the service that is needed for these ports cannot be reached.
+pub(crate) const SERVICE_UNREACHABLE: Code = Code::NETDOWN;
+
+/// A bug in this library was caught at its edge.
+pub(crate) const CAUGHT_PANIC: Code = Code::SYSCALLFAILURE;
+
+/// Sockets close in a program that this one starts.
+pub(crate) const CLOSE_ON_EXEC: bool = true;
+
+/// The code for a refusal of an ACQUIRE.
+pub(crate) const fn acquire_refused(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::InUse => Code::ADDRINUSE,
+        // Somebody is taking or giving back the same ports at this moment.
+        Refusal::Busy => Code::ADDRINUSE,
+        Refusal::NoRoom => NO_ROOM,
+        Refusal::PrivilegedPort => Code::ACCES,
+        Refusal::UidLimit
+        | Refusal::SharedLimit
+        | Refusal::SocketLimit
+        | Refusal::PoolFull
+        | Refusal::NoMemory => OVER_A_LIMIT,
+        Refusal::Ephemeral | Refusal::NotAttached | Refusal::VersionMismatch => SERVICE_UNREACHABLE,
+        Refusal::UnsupportedSocket => WRONG_SOCKET,
+        Refusal::ForeignToken
+        | Refusal::UnknownToken
+        | Refusal::DuplicateToken
+        | Refusal::WrongTransport
+        | Refusal::AlreadyBound
+        | Refusal::OutsideBlock
+        | Refusal::Stranger
+        | Refusal::NotAncestor
+        | Refusal::BadRequest => Code::INVAL,
+    }
+}
+
+/// The code for a refusal of an ASSOCIATE.
+pub(crate) const fn associate_refused(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::ForeignToken | Refusal::Stranger => FOREIGN_TOKEN_TO_ASSOCIATE,
+        Refusal::AlreadyBound => ASSOCIATE_WHEN_BOUND,
+        other => token_refused(other),
+    }
+}
+
+/// The code for a refusal of a RELEASE.
+pub(crate) const fn release_refused(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::ForeignToken | Refusal::Stranger => FOREIGN_TOKEN_TO_RELEASE,
+        other => token_refused(other),
+    }
+}
+
+const fn token_refused(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::NotAttached | Refusal::VersionMismatch => SERVICE_UNREACHABLE,
+        Refusal::UnsupportedSocket => WRONG_SOCKET,
+        Refusal::PrivilegedPort => Code::ACCES,
+        Refusal::NoMemory
+        | Refusal::UidLimit
+        | Refusal::SharedLimit
+        | Refusal::SocketLimit
+        | Refusal::PoolFull
+        | Refusal::NoRoom => OVER_A_LIMIT,
+        Refusal::UnknownToken
+        | Refusal::WrongTransport
+        | Refusal::ForeignToken
+        | Refusal::DuplicateToken
+        | Refusal::AlreadyBound
+        | Refusal::OutsideBlock
+        | Refusal::Stranger
+        | Refusal::NotAncestor
+        | Refusal::InUse
+        | Refusal::Ephemeral
+        | Refusal::Busy
+        | Refusal::BadRequest => UNKNOWN_TOKEN,
+    }
+}

@@ -1,0 +1,42 @@
+//! Where C ends: no panic gets out, and an error is a number of the thread.
+
+use std::{
+    cell::Cell,
+    ffi::c_int,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use crate::{choices, codes::Code};
+
+thread_local! {
+    static LAST_ERROR: Cell<i32> = const { Cell::new(0) };
+}
+
+pub(crate) fn set_last_error(number: i32) {
+    LAST_ERROR.with(|last| last.set(number));
+}
+
+pub(crate) fn last_error() -> i32 {
+    LAST_ERROR.with(Cell::get)
+}
+
+/// The answer of `work`, or the error that stands for a bug in it.
+pub(crate) fn guard<T>(work: impl FnOnce() -> Result<T, Code>) -> Result<T, Code> {
+    // What a panic leaves behind is behind locks, which are taken whether poisoned or not.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(choices::CAUGHT_PANIC))
+}
+
+/// As [`guard`]; an error becomes the thread's last and the answer is `failed`.
+pub(crate) fn answer<T>(failed: T, work: impl FnOnce() -> Result<T, Code>) -> T {
+    guard(work).unwrap_or_else(|code| {
+        set_last_error(code.number());
+        failed
+    })
+}
+
+/// 0, or SOCKET_ERROR and the thread's last error.
+pub(crate) fn status(work: impl FnOnce() -> Result<(), Code>) -> c_int {
+    answer(SOCKET_ERROR, || work().map(|()| 0))
+}
+
+pub(crate) const SOCKET_ERROR: c_int = -1;

@@ -1,0 +1,236 @@
+//! The control codes, in the one order of checks that spec and tests rely on: started, socket, count
+//! pointer, code, kind of socket, sizes, pointers, state of the socket, fields, and then the pool.
+
+use portpool::{
+    AcquireError, AssociateError, Block, Pool, PortCount, PortRange, ReleaseError, Scope, Token,
+    Want, Wildcard,
+};
+
+use super::{
+    sockets::{self, Number, Socket},
+    startup,
+};
+use crate::{choices, codes::Code, edge::memory::Bytes};
+
+/// The arguments of WSAIoctl that are the same for all ways to complete.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(crate) socket: Number,
+    pub(crate) code: u32,
+    pub(crate) input: Bytes,
+    pub(crate) output: Bytes,
+    /// Where the number of bytes goes.
+    pub(crate) count: Bytes,
+}
+
+/// Issues a control code and waits for its end.
+///
+/// # Errors
+/// As the documentation says, in the order above.
+pub(crate) fn ioctl(call: &Call) -> Result<(), Code> {
+    let answer = run(call);
+    let bytes = match &answer {
+        Ok(bytes) => *bytes,
+        Err(_) => choices::BYTES_AFTER_FAILURE,
+    };
+    // A count pointer that is none has been answered by then, if nothing went wrong before it.
+    let stored = call.count.write(&bytes.to_ne_bytes());
+    answer.and(stored)
+}
+
+fn run(call: &Call) -> Result<u32, Code> {
+    let socket = sockets::find(call.socket)?;
+    if call.count.is_null() {
+        return Err(choices::NO_COUNT_POINTER);
+    }
+    let control = Control::of(call.code).ok_or(choices::UNKNOWN_CODE)?;
+    let command = control.command(call, &socket)?;
+    let pool = startup::pool()?;
+    command.run(&pool, &socket, call.output)
+}
+
+/// Which code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Control {
+    Acquire,
+    Associate,
+    Release,
+}
+
+impl Control {
+    fn of(code: u32) -> Option<Control> {
+        match code {
+            SIO_ACQUIRE_PORT_RESERVATION => Some(Control::Acquire),
+            SIO_RELEASE_PORT_RESERVATION => Some(Control::Release),
+            SIO_ASSOCIATE_PORT_RESERVATION => Some(Control::Associate),
+            _ => None,
+        }
+    }
+
+    /// What is to be done, once all that needs no pool is checked.
+    fn command(self, call: &Call, socket: &Socket) -> Result<Command, Code> {
+        if socket.transport().is_none() {
+            return Err(choices::WRONG_SOCKET);
+        }
+        self.check_sizes(call)?;
+        let input = self.input(call)?;
+        if self == Control::Acquire {
+            call.output.probe::<INSTANCE_SIZE>()?;
+        }
+        call.count.probe::<COUNT_SIZE>()?;
+        match self {
+            Control::Associate if socket.is_bound() => return Err(choices::ASSOCIATE_WHEN_BOUND),
+            Control::Acquire if socket.is_bound() && !choices::ACQUIRE_WHEN_BOUND => {
+                return Err(Code::INVAL);
+            }
+            _ => {}
+        }
+        input.command(self)
+    }
+
+    fn check_sizes(self, call: &Call) -> Result<(), Code> {
+        let fits = match self {
+            Control::Acquire => {
+                call.input.len() >= RANGE_SIZE && call.output.len() >= INSTANCE_SIZE
+            }
+            Control::Associate | Control::Release => {
+                call.input.len() >= TOKEN_SIZE && call.output.len() == 0
+            }
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(choices::WRONG_SIZE)
+        }
+    }
+
+    /// The input, copied: the caller may use its memory for other things while an operation runs.
+    fn input(self, call: &Call) -> Result<Input, Code> {
+        match self {
+            Control::Acquire => Ok(Input::Range(call.input.read()?)),
+            Control::Associate | Control::Release => Ok(Input::Token(call.input.read()?)),
+        }
+    }
+}
+
+enum Input {
+    Range([u8; RANGE_SIZE]),
+    Token([u8; TOKEN_SIZE]),
+}
+
+impl Input {
+    fn command(self, control: Control) -> Result<Command, Code> {
+        match self {
+            Input::Range(bytes) => Ok(Command::Acquire(want(bytes)?)),
+            Input::Token(bytes) => {
+                let token = Token::new(u64::from_ne_bytes(bytes)).ok_or(choices::UNKNOWN_TOKEN)?;
+                Ok(match control {
+                    Control::Associate => Command::Associate(token),
+                    Control::Acquire | Control::Release => Command::Release(token),
+                })
+            }
+        }
+    }
+}
+
+/// What is wanted by an INET_PORT_RANGE: the first port in network order, the count in that of the host.
+fn want([p0, p1, c0, c1]: [u8; RANGE_SIZE]) -> Result<Want, Code> {
+    let (first, count) = (u16::from_be_bytes([p0, p1]), u16::from_ne_bytes([c0, c1]));
+    match first {
+        0 => {
+            let count = PortCount::new(count).ok_or(choices::NO_SUCH_RANGE)?;
+            Ok(Want::Wildcard(Wildcard::new(count)))
+        }
+        first => {
+            let range = PortRange::from_numbers(first, count);
+            Ok(Want::Specific(range.map_err(|_| choices::NO_SUCH_RANGE)?))
+        }
+    }
+}
+
+/// A code with its arguments understood.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Command {
+    Acquire(Want),
+    Associate(Token),
+    Release(Token),
+}
+
+impl Command {
+    /// Does it; the answer is how many bytes of output were stored.
+    fn run(self, pool: &Pool, socket: &Socket, output: Bytes) -> Result<u32, Code> {
+        match self {
+            Command::Acquire(want) => {
+                let block = pool.acquire_on(socket, &want, Scope::Associated);
+                let block = block.map_err(|error| acquire_code(&error))?;
+                sockets::own(socket.number(), block.token);
+                if let Err(fault) = output.write(&instance(&block)) {
+                    // The memory was there a moment ago: nobody would know the token.
+                    sockets::disown(block.token);
+                    drop(pool.release_on(socket, block.token));
+                    return Err(fault);
+                }
+                Ok(INSTANCE_SIZE as u32)
+            }
+            Command::Associate(token) => {
+                let associated = pool.associate(socket, token);
+                associated.map_err(|error| associate_code(&error))?;
+                socket.set_associated();
+                Ok(choices::BYTES_WITHOUT_OUTPUT)
+            }
+            Command::Release(token) => {
+                let released = pool.release_on(socket, token);
+                released.map_err(|error| release_code(&error))?;
+                sockets::disown(token);
+                Ok(choices::BYTES_WITHOUT_OUTPUT)
+            }
+        }
+    }
+}
+
+/// An INET_PORT_RESERVATION_INSTANCE.
+fn instance(block: &Block) -> [u8; INSTANCE_SIZE] {
+    let mut bytes = [0; INSTANCE_SIZE];
+    bytes[..2].copy_from_slice(&block.range.first().number().to_be_bytes());
+    bytes[2..4].copy_from_slice(&block.range.count().number().to_ne_bytes());
+    bytes[8..].copy_from_slice(&block.token.value().to_ne_bytes());
+    bytes
+}
+
+fn acquire_code(error: &AcquireError) -> Code {
+    match error {
+        AcquireError::Refused { refusal, .. } => choices::acquire_refused(*refusal),
+        AcquireError::Failure { failure, .. } => Code::of(&failure.cause),
+        AcquireError::Descriptors { .. } => choices::OVER_A_LIMIT,
+        // All others are ways to find no room for a block.
+        _ => choices::NO_ROOM,
+    }
+}
+
+fn associate_code(error: &AssociateError) -> Code {
+    match (error.refusal(), error) {
+        (Some(refusal), _) => choices::associate_refused(refusal),
+        (None, AssociateError::Failure(failure)) => Code::of(&failure.cause),
+        (None, _) => choices::WRONG_SOCKET,
+    }
+}
+
+fn release_code(error: &ReleaseError) -> Code {
+    match (error.refusal(), error) {
+        (Some(refusal), _) => choices::release_refused(refusal),
+        (None, ReleaseError::Failure { failure, .. }) => Code::of(&failure.cause),
+        (None, _) => choices::UNKNOWN_TOKEN,
+    }
+}
+
+const SIO_ACQUIRE_PORT_RESERVATION: u32 = 0x9800_0064;
+const SIO_RELEASE_PORT_RESERVATION: u32 = 0x9800_0065;
+const SIO_ASSOCIATE_PORT_RESERVATION: u32 = 0x9800_0066;
+
+/// INET_PORT_RANGE
+const RANGE_SIZE: usize = 4;
+/// INET_PORT_RESERVATION_TOKEN
+const TOKEN_SIZE: usize = 8;
+/// INET_PORT_RESERVATION_INSTANCE
+const INSTANCE_SIZE: usize = 16;
+const COUNT_SIZE: usize = 4;

@@ -1,0 +1,45 @@
+/* Pointers to memory that is not there, or that cannot be written. */
+#include <winsock2.h>
+#include <mstcpip.h>
+#include <sys/mman.h>
+
+#include "check.h"
+
+int main(void)
+{
+    char *page = (char *)mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *unmapped = page + 4096, *read_only = page + 8192;
+    INET_PORT_RANGE range;
+    INET_PORT_RESERVATION_INSTANCE out;
+    struct sockaddr_in name;
+    DWORD bytes = 7;
+    SOCKET s;
+    int i;
+    CHECK(page != MAP_FAILED);
+    CHECK(munmap(unmapped, 4096) == 0);
+    CHECK(mprotect(read_only, 4096, PROT_READ) == 0);
+    char *bad[] = {unmapped, unmapped - 2, (char *)8, (char *)-8};
+    start();
+    s = socket(AF_INET, SOCK_STREAM, 0);
+    range.StartPort = htons(25600);
+    range.NumberOfPorts = 1;
+    for (i = 0; i < 4; i++) {
+        FAILS(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, bad[i], 4, &out, 16, &bytes, NULL, NULL), WSAEFAULT);
+        FAILS(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, &range, 4, bad[i], 16, &bytes, NULL, NULL), WSAEFAULT);
+        FAILS(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, &range, 4, &out, 16, (LPDWORD)bad[i], NULL, NULL), WSAEFAULT);
+        FAILS(WSAIoctl(s, SIO_RELEASE_PORT_RESERVATION, bad[i], 8, NULL, 0, &bytes, NULL, NULL), WSAEFAULT);
+        FAILS(bind(s, (struct sockaddr *)bad[i], sizeof name), WSAEFAULT);
+    }
+    FAILS(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, &range, 4, read_only, 16, &bytes, NULL, NULL), WSAEFAULT);
+    FAILS(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, &range, 4, &out, 16, (LPDWORD)read_only, NULL, NULL), WSAEFAULT);
+    CHECK(WSAStartup(MAKEWORD(2, 2), (LPWSADATA)read_only) == WSAEFAULT);
+    CHECK(WSAStartup(MAKEWORD(2, 2), NULL) == WSAEFAULT);
+    /* Input may be read only, and nothing was reserved by all that. */
+    CHECK(mprotect(read_only, 4096, PROT_READ | PROT_WRITE) == 0);
+    memcpy(read_only, &range, sizeof range);
+    CHECK(mprotect(read_only, 4096, PROT_READ) == 0);
+    CHECK(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, read_only, 4, &out, 16, &bytes, NULL, NULL) == 0);
+    CHECK(bytes == 16);
+    CHECK(WSACleanup() == 0);
+    return 0;
+}

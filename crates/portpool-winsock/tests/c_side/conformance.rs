@@ -1,0 +1,61 @@
+//! The conformance suite in `conformance/`, in C and in C++, in an arena with a kernel pool.
+
+use std::{fs, path::PathBuf};
+
+use crate::toolchain::{Bench, Language, root};
+
+mod as_root {
+    use portpool_testkit::{Arena, Census, in_arena};
+
+    use super::*;
+
+    #[test]
+    fn every_case_of_the_checklist_is_as_the_table_says_in_c() {
+        in_arena!(|arena| run_suite(arena, Language::C));
+    }
+
+    #[test]
+    fn every_case_of_the_checklist_is_as_the_table_says_in_cpp() {
+        in_arena!(|arena| run_suite(arena, Language::Cpp));
+    }
+
+    fn run_suite(arena: &Arena, language: Language) {
+        let bench = Bench::new();
+        let suite = build(&bench, language);
+        let mut command = bench.command(&suite);
+        // What is not attached is to be an error, not another pool.
+        command.env("PORTPOOL_POOL", "kernel");
+        let output = command.output().expect("run the suite");
+        let report = String::from_utf8_lossy(&output.stdout);
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        println!("{report}");
+        assert!(output.status.success(), "{report}\n{complaints}");
+        assert!(report.contains(": 130 cases: "), "{report}");
+        Census::await_nothing(arena);
+    }
+}
+
+#[test]
+fn the_table_has_every_case_once() {
+    let table = fs::read_to_string(root().join("conformance/cases.h")).expect("the table");
+    let numbers: Vec<u32> = table
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("CASE("))
+        .filter_map(|row| row.split_once(',')?.0.parse().ok())
+        .collect();
+    assert_eq!(numbers, (1..=130).collect::<Vec<_>>());
+}
+
+/// The suite, built without a warning.
+fn build(bench: &Bench, language: Language) -> PathBuf {
+    let folder = root().join("conformance");
+    let mut sources: Vec<String> = fs::read_dir(&folder)
+        .expect("the suite")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".c"))
+        .map(|name| format!("conformance/{name}"))
+        .collect();
+    sources.sort();
+    let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+    bench.program("conformance", language, &sources, &[])
+}

@@ -1,0 +1,5 @@
+//! C and C++ programs against the headers and the library, as users build them.
+
+mod headers;
+mod reservations;
+mod toolchain;
