@@ -202,6 +202,8 @@ void *join_thread(thread_name thread) {
 
 thread_name this_thread(void) { return (thread_name)pthread_self(); }
 
+void yield_processor(void) { sched_yield(); }
+
 size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
 static void *pages(size_t count, int protection) {

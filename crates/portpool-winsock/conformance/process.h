@@ -60,6 +60,7 @@ typedef unsigned long thread_name;
 thread_name start_thread(void *(*body)(void *), void *argument);
 void *join_thread(thread_name thread);
 thread_name this_thread(void);
+void yield_processor(void);
 
 /* Memory of whole pages: unmapped, readable only, and writable. */
 size_t page_size(void);

@@ -15,6 +15,23 @@
 
 #include "process.h"
 
+/* What the library may not have yet: a case that calls it ends by a signal, and is NOT_YET. */
+#pragma weak CreatePersistentTcpPortReservation
+#pragma weak CreatePersistentUdpPortReservation
+#pragma weak DeletePersistentTcpPortReservation
+#pragma weak DeletePersistentUdpPortReservation
+#pragma weak LookupPersistentTcpPortReservation
+#pragma weak LookupPersistentUdpPortReservation
+#pragma weak SleepEx
+#pragma weak WPUOpenCurrentThread
+#pragma weak WPUQueueApc
+#pragma weak WSACreateEvent
+#pragma weak WSAGetOverlappedResult
+#pragma weak WSAWaitForMultipleEvents
+#pragma weak WSPIoctl
+#pragma weak WSPStartup
+#pragma weak setsockopt
+
 #ifdef __cplusplus
 #define LANGUAGE "C++"
 #define TOKEN_OF(instance) ((instance).Token.Token)

@@ -1,13 +1,13 @@
 //! The conformance suite in `conformance/`, in C and in C++, in an arena with a kernel pool.
 
-use std::{fs, path::PathBuf};
+use std::{env, fs, path::PathBuf};
 
 use crate::toolchain::{Bench, Language, root};
 
 mod as_root {
     use portpool_testkit::{Arena, Census, in_arena};
 
-    use super::*;
+    use super::{Bench, Language, PathBuf, REPORT_VARIABLE, build, env, fs};
 
     #[test]
     fn every_case_of_the_checklist_is_as_the_table_says_in_c() {
@@ -28,7 +28,10 @@ mod as_root {
         let output = command.output().expect("run the suite");
         let report = String::from_utf8_lossy(&output.stdout);
         let complaints = String::from_utf8_lossy(&output.stderr);
-        println!("{report}");
+        if let Some(folder) = env::var_os(REPORT_VARIABLE) {
+            let path = PathBuf::from(folder).join(format!("conformance-{language:?}.txt"));
+            fs::write(path, report.as_bytes()).expect("write the report");
+        }
         assert!(output.status.success(), "{report}\n{complaints}");
         assert!(report.contains(": 130 cases: "), "{report}");
         Census::await_nothing(arena);
@@ -45,6 +48,9 @@ fn the_table_has_every_case_once() {
         .collect();
     assert_eq!(numbers, (1..=130).collect::<Vec<_>>());
 }
+
+/// Names the folder that the reports are to be left in.
+const REPORT_VARIABLE: &str = "PORTPOOL_CONFORMANCE_REPORT";
 
 /// The suite, built without a warning.
 fn build(bench: &Bench, language: Language) -> PathBuf {

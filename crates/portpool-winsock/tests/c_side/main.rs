@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod conformance;
 mod install;
 mod toolchain;
