@@ -7,11 +7,9 @@
  */
 #include "suite.h"
 
-#include <stdarg.h>
-
 #include "cases.h"
 
-enum { SECONDS_MAX = 60, FAILED = 1 };
+enum { SECONDS_MAX = 60 };
 
 #define D 'D'
 #define O 'O'
@@ -37,27 +35,6 @@ static const struct row table[] = {
 #undef CASE
 };
 
-static char seen[512];
-
-void detail(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(seen, sizeof seen, format, arguments);
-    va_end(arguments);
-}
-
-void fail(const char *file, int line, const char *format, ...) {
-    char text[512];
-    const char *name = strrchr(file, '/');
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    printf("%s:%d: %s%s%s\n", name == NULL ? file : name + 1, line, text, seen[0] ? "; seen: " : "", seen);
-    fflush(stdout);
-    exit(FAILED);
-}
-
 static const struct row *row_of(int number) {
     size_t index;
     for (index = 0; index < sizeof table / sizeof table[0]; index++)
@@ -72,7 +49,7 @@ static int run_body(int number) {
     limit_time(SECONDS_MAX);
     if (number != 78) EXPECT_EQUAL(WSAStartup(MAKEWORD(2, 2), &data), 0);
     row_of(number)->body();
-    printf("%s\n", seen);
+    printf("%s\n", what_was_seen());
     return 0;
 }
 
@@ -85,7 +62,7 @@ static void judge(const struct row *row, struct tally *tally) {
     const char *arguments[] = {"conformance", "--case", number, NULL}, *result;
     int status;
     snprintf(number, sizeof number, "%d", row->number);
-    status = run_program("/proc/self/exe", arguments, printed, sizeof printed);
+    status = run_program(own_path(), arguments, printed, sizeof printed);
     /* The last line is the case's. */
     while ((end = strchr(line, '\n')) != NULL && end[1] != 0) line = end + 1;
     line[strcspn(line, "\n")] = 0;

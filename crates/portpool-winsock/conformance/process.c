@@ -33,6 +33,14 @@ static int status_of(int pid) {
     return WIFSIGNALED(status) ? 1000 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+/* By its path: a tool that runs the program has another one at /proc/self/exe. */
+const char *own_path(void) {
+    static char path[512];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (length <= 0) die("readlink of itself");
+    return path;
+}
+
 static struct peer spawn(unsigned uid, const char *order, int *output) {
     struct peer peer;
     int to[2], from[2];
@@ -47,7 +55,7 @@ static struct peer spawn(unsigned uid, const char *order, int *output) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(to[0], 0);
         dup2(from[1], 1);
-        execl("/proc/self/exe", "peer", "--peer", user, order, (char *)NULL);
+        execl(own_path(), "peer", "--peer", user, order, (char *)NULL);
         die("exec of itself");
     }
     close(to[0]);
@@ -157,6 +165,8 @@ void become(unsigned uid) {
     if (uid == SELF) return;
     if (setgroups(0, NULL) != 0 || setresgid(uid, uid, uid) != 0 || setresuid(uid, uid, uid) != 0)
         die("become another user");
+    /* Tools that look for leaks trace the process itself. */
+    prctl(PR_SET_DUMPABLE, 1);
 }
 
 void wait_for_end_of_input(void) {
@@ -217,7 +227,11 @@ void *unmapped_pages(size_t count) { return pages(count, PROT_NONE); }
 
 void *read_only_pages(size_t count) { return pages(count, PROT_READ); }
 
-void *writable_pages(size_t count) { return pages(count, PROT_READ | PROT_WRITE); }
+void *writable_page_before_unmapped(void) {
+    char *at = (char *)pages(2, PROT_NONE);
+    if (mprotect(at, page_size(), PROT_READ | PROT_WRITE) != 0) die("mprotect");
+    return at;
+}
 
 unsigned *shared_words(const char *path, size_t count) {
     int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -40,6 +40,7 @@ int run_program(const char *path, const char *const *arguments, char *printed, s
 /* Runs the order in a fork without exec; 0 if it exited with 0. */
 int in_fork(void (*body)(void *), void *argument);
 
+const char *own_path(void);
 void become(unsigned uid);
 void wait_for_end_of_input(void);
 unsigned own_pid(void);
@@ -66,7 +67,7 @@ void yield_processor(void);
 size_t page_size(void);
 void *unmapped_pages(size_t count);
 void *read_only_pages(size_t count);
-void *writable_pages(size_t count);
+void *writable_page_before_unmapped(void);
 
 /* Memory shared by all processes that name the same file, zero at first. */
 unsigned *shared_words(const char *path, size_t count);

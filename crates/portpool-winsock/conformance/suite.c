@@ -1,7 +1,30 @@
-/* What the cases stand on: calls that answer a code, reservations, free ports. */
+/* What the cases stand on: what they report, calls that answer a code, reservations, free ports. */
 #include "suite.h"
 
 #include <stdarg.h>
+
+static char seen[512];
+
+void detail(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(seen, sizeof seen, format, arguments);
+    va_end(arguments);
+}
+
+const char *what_was_seen(void) { return seen; }
+
+void fail(const char *file, int line, const char *format, ...) {
+    char text[512];
+    const char *name = strrchr(file, '/');
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    printf("%s:%d: %s%s%s\n", name == NULL ? file : name + 1, line, text, seen[0] ? "; seen: " : "", seen);
+    fflush(stdout);
+    exit(1);
+}
 
 int code_of(int result) { return result == 0 ? 0 : WSAGetLastError(); }
 

@@ -48,6 +48,7 @@ void fail(const char *file, int line, const char *format, ...)
 
 /* What was seen, for the report. */
 void detail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+const char *what_was_seen(void);
 
 #define EXPECT(what)                                                                               \
     do {                                                                                           \
