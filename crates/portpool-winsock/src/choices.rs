@@ -50,6 +50,12 @@ pub(crate) const OVER_A_LIMIT: Code = Code::NOBUFS;
 /// No pool can be used, or the service that is needed for these ports cannot be reached.
 pub(crate) const SERVICE_UNREACHABLE: Code = Code::NETDOWN;
 
+/// A call that waits for the service and whose socket is closed meanwhile.
+pub(crate) const INTERRUPTED: Code = Code::INTR;
+
+/// WSAGetOverlappedResult is to wait and the structure has no event to wait for.
+pub(crate) const NO_EVENT_TO_WAIT_FOR: Code = Code::INVALID_HANDLE;
+
 /// A bug in this library was caught at its edge.
 pub(crate) const CAUGHT_PANIC: Code = Code::SYSCALLFAILURE;
 

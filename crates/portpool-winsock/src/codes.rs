@@ -11,6 +11,10 @@ impl Code {
         self.0
     }
 
+    pub(crate) const fn from_number(number: i32) -> Code {
+        Code(number)
+    }
+
     /// The code for an error of a system call.
     pub(crate) fn of(error: &io::Error) -> Code {
         error

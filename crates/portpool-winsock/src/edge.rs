@@ -6,10 +6,19 @@
 
 pub(crate) mod boundary;
 pub(crate) mod memory;
+pub(crate) mod overlapped;
+pub(crate) mod signals;
 
 mod capi;
 mod ioctl;
+mod msvc;
+mod names;
+mod options;
 mod order;
+mod provider;
+mod results;
+mod select;
 mod sockets;
 mod startup;
 mod text;
+mod waits;

@@ -57,8 +57,8 @@ const ROOMS: &[Room] = &[
         name: "portpool-winsock",
         may_use: &["portpool"],
         // A C ABI is unsafe at every entry.
-        unsafe_code: Unsafe::Denied {
-            except: "crates/portpool-winsock/src/edge",
+        unsafe_code: Unsafe::Walled {
+            into: "crates/portpool-winsock/src",
         },
     },
     Room {
@@ -67,6 +67,7 @@ const ROOMS: &[Room] = &[
             CORE,
             "portpool-kernel",
             "portpool",
+            "portpool-handover",
             "portpool-keeper",
             "portpool-winsock",
         ],

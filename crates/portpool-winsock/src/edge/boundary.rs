@@ -6,6 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use super::memory::Bytes;
 use crate::{choices, codes::Code};
 
 thread_local! {
@@ -37,6 +38,29 @@ pub(crate) fn answer<T>(failed: T, work: impl FnOnce() -> Result<T, Code>) -> T 
 /// 0, or SOCKET_ERROR and the thread's last error.
 pub(crate) fn status(work: impl FnOnce() -> Result<(), Code>) -> c_int {
     answer(SOCKET_ERROR, || work().map(|()| 0))
+}
+
+/// TRUE, or FALSE and the thread's last error.
+pub(crate) fn truth(work: impl FnOnce() -> Result<(), Code>) -> c_int {
+    answer(0, || work().map(|()| 1))
+}
+
+/// 0, or SOCKET_ERROR and the code where the caller wants it: the thread's last error stays.
+pub(crate) fn told(target: Bytes, work: impl FnOnce() -> Result<(), Code>) -> c_int {
+    answer_told(SOCKET_ERROR, target, || work().map(|()| 0))
+}
+
+/// As [`answer`], with the code where the caller wants it.
+pub(crate) fn answer_told<T>(
+    failed: T,
+    target: Bytes,
+    work: impl FnOnce() -> Result<T, Code>,
+) -> T {
+    guard(work).unwrap_or_else(|code| {
+        // Who gives no place for the code has no use for it.
+        let _ = target.write(&code.number().to_ne_bytes());
+        failed
+    })
 }
 
 pub(crate) const SOCKET_ERROR: c_int = -1;

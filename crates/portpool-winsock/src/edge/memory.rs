@@ -32,6 +32,10 @@ impl Bytes {
         self.address == 0
     }
 
+    pub(crate) fn address(self) -> usize {
+        self.address
+    }
+
     pub(crate) fn len(self) -> usize {
         self.len
     }

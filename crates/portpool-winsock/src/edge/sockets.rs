@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-const INVALID_SOCKET: Number = Number::MAX;
+pub(super) const INVALID_SOCKET: Number = Number::MAX;
 
 #[unsafe(no_mangle)]
 extern "C" fn portpool_ws_socket(family: c_int, kind: c_int, protocol: c_int) -> Number {
@@ -40,10 +40,17 @@ extern "C" fn WSASocketA(
     _group: u32,
     flags: u32,
 ) -> Number {
-    answer(INVALID_SOCKET, || {
-        let is_overlapped = flags & WSA_FLAG_OVERLAPPED != 0;
-        sockets::create(family, kind, protocol, is_overlapped)
-    })
+    answer(INVALID_SOCKET, || create(family, kind, protocol, flags))
+}
+
+pub(super) fn create(
+    family: c_int,
+    kind: c_int,
+    protocol: c_int,
+    flags: u32,
+) -> Result<Number, Code> {
+    let is_overlapped = flags & WSA_FLAG_OVERLAPPED != 0;
+    sockets::create(family, kind, protocol, is_overlapped)
 }
 
 #[unsafe(no_mangle)]
@@ -65,12 +72,17 @@ extern "C" fn closesocket(socket: Number) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn portpool_ws_bind(socket: Number, name: *const c_void, len: c_int) -> c_int {
-    status(|| {
-        let socket = sockets::find(socket)?;
-        // SAFETY: the address is only read.
-        let name = unsafe { sized(name, len) };
-        socket.bind(&address::read(name, socket.domain())?)
-    })
+    // SAFETY: the address is only read.
+    status(|| unsafe { bind(socket, name, len) })
+}
+
+/// # Safety
+/// As [`Bytes::new`].
+pub(super) unsafe fn bind(socket: Number, name: *const c_void, len: c_int) -> Result<(), Code> {
+    let socket = sockets::find(socket)?;
+    // SAFETY: the address is only read.
+    let name = unsafe { sized(name, len) };
+    socket.bind(&address::read(name, socket.domain())?)
 }
 
 #[unsafe(no_mangle)]
@@ -120,15 +132,24 @@ unsafe extern "C" fn portpool_ws_getsockname(
     name: *mut c_void,
     len: *mut c_int,
 ) -> c_int {
-    status(|| {
-        let socket = sockets::find(socket)?;
-        if !socket.is_bound() {
-            return Err(Code::INVAL);
-        }
-        let address = socket.raw().local_addr()?;
-        // SAFETY: the caller lets this function write the address and its length.
-        unsafe { write_address(&address, name, len) }
-    })
+    // SAFETY: the caller lets this function write the address and its length.
+    status(|| unsafe { getsockname(socket, name, len) })
+}
+
+/// # Safety
+/// The caller lets this function write the address and its length.
+pub(super) unsafe fn getsockname(
+    socket: Number,
+    name: *mut c_void,
+    len: *mut c_int,
+) -> Result<(), Code> {
+    let socket = sockets::find(socket)?;
+    if !socket.is_bound() {
+        return Err(Code::INVAL);
+    }
+    let address = socket.raw().local_addr()?;
+    // SAFETY: as the caller says.
+    unsafe { write_address(&address, name, len) }
 }
 
 #[unsafe(no_mangle)]
@@ -346,7 +367,7 @@ unsafe fn write_address(
 
 /// # Safety
 /// As [`Bytes::new`].
-unsafe fn sized(pointer: *const c_void, len: c_int) -> Bytes {
+pub(super) unsafe fn sized(pointer: *const c_void, len: c_int) -> Bytes {
     // SAFETY: as the caller says.
     unsafe { Bytes::new(pointer, usize::try_from(len).unwrap_or(0)) }
 }

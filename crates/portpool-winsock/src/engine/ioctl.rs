@@ -1,18 +1,29 @@
 //! The control codes, in the one order of checks that spec and tests rely on: started, socket, count
 //! pointer, code, kind of socket, sizes, pointers, state of the socket, fields, and then the pool.
 
+use std::sync::Arc;
+
 use portpool::{
-    AcquireError, AssociateError, Block, Pool, PortCount, PortRange, ReleaseError, Scope, Token,
-    Want, Wildcard,
+    AcquireError, AssociateError, Block, Pool, PortCount, PortRange, Refusal, ReleaseError, Scope,
+    Token, Want, Wildcard,
 };
 
 use super::{
+    asker::asker,
+    operations::{self, Order},
     sockets::{self, Number, Socket},
-    startup,
+    startup, threads,
 };
-use crate::{choices, codes::Code, edge::memory::Bytes};
+use crate::{
+    choices,
+    codes::Code,
+    edge::{
+        memory::Bytes,
+        overlapped::{Report, Structure, Told},
+    },
+};
 
-/// The arguments of WSAIoctl that are the same for all ways to complete.
+/// The arguments of WSAIoctl, but for how it completes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
     pub(crate) socket: Number,
@@ -23,14 +34,31 @@ pub(crate) struct Call {
     pub(crate) count: Bytes,
 }
 
-/// Issues a control code and waits for its end.
+/// How an operation ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Done {
+    /// Of output.
+    pub(crate) bytes: u32,
+}
+
+/// How a call completes: at once, or as its overlapped structure says.
+pub(crate) type Overlapped = Option<(Structure, Told)>;
+
+/// Issues a control code. `overlapped` is asked for only where the call may be overlapped, and in its
+/// turn among the checks.
 ///
 /// # Errors
-/// As the documentation says, in the order above.
-pub(crate) fn ioctl(call: &Call) -> Result<(), Code> {
-    let answer = run(call);
+/// As the documentation says, in the order above; [`Code::IO_PENDING`] for an operation that was
+/// started and completes later.
+pub(crate) fn ioctl(
+    call: &Call,
+    overlapped: impl FnOnce() -> Result<Overlapped, Code>,
+) -> Result<(), Code> {
+    let answer = run(call, overlapped);
     let bytes = match &answer {
-        Ok(bytes) => *bytes,
+        Ok(done) => done.bytes,
+        // Left as it is.
+        Err(Code::IO_PENDING) => return Err(Code::IO_PENDING),
         Err(_) => choices::BYTES_AFTER_FAILURE,
     };
     // A count pointer that is none has been answered by then, if nothing went wrong before it.
@@ -38,15 +66,36 @@ pub(crate) fn ioctl(call: &Call) -> Result<(), Code> {
     answer.and(stored)
 }
 
-fn run(call: &Call) -> Result<u32, Code> {
+fn run(call: &Call, overlapped: impl FnOnce() -> Result<Overlapped, Code>) -> Result<Done, Code> {
     let socket = sockets::find(call.socket)?;
     if call.count.is_null() {
         return Err(choices::NO_COUNT_POINTER);
     }
-    let control = Control::of(call.code).ok_or(choices::UNKNOWN_CODE)?;
-    let command = control.command(call, &socket)?;
+    let control = match call.code {
+        SIO_FLUSH => {
+            call.count.probe::<COUNT_SIZE>()?;
+            operations::flush(socket.id());
+            return Ok(Done { bytes: 0 });
+        }
+        code => Control::of(code).ok_or(choices::UNKNOWN_CODE)?,
+    };
+    let (input, overlapped) = control.arguments(call, &socket, overlapped)?;
+    control.check_state(&socket)?;
+    let command = input.command(control)?;
     let pool = startup::pool()?;
-    command.run(&pool, &socket, call.output)
+    let report = Report {
+        output: call.output,
+        overlapped,
+    };
+    let result = command.run(&pool, &socket, &report);
+    if let Ok(done) = result
+        && report.structure().is_some()
+    {
+        // Done at once, and told like one that was not.
+        report.publish(Ok(done));
+        report.announce(Ok(done), socket.id());
+    }
+    result
 }
 
 /// Which code.
@@ -67,8 +116,14 @@ impl Control {
         }
     }
 
-    /// What is to be done, once all that needs no pool is checked.
-    fn command(self, call: &Call, socket: &Socket) -> Result<Command, Code> {
+    /// The arguments, looked at and copied: the caller may use its memory for other things while an
+    /// operation runs.
+    fn arguments(
+        self,
+        call: &Call,
+        socket: &Socket,
+        overlapped: impl FnOnce() -> Result<Overlapped, Code>,
+    ) -> Result<(Input, Overlapped), Code> {
         if socket.transport().is_none() {
             return Err(choices::WRONG_SOCKET);
         }
@@ -78,14 +133,21 @@ impl Control {
             call.output.probe::<INSTANCE_SIZE>()?;
         }
         call.count.probe::<COUNT_SIZE>()?;
+        let overlapped = match socket.is_overlapped() {
+            true => overlapped()?,
+            false => None,
+        };
+        Ok((input, overlapped))
+    }
+
+    fn check_state(self, socket: &Socket) -> Result<(), Code> {
         match self {
-            Control::Associate if socket.is_bound() => return Err(choices::ASSOCIATE_WHEN_BOUND),
-            Control::Acquire if socket.is_bound() && !choices::ACQUIRE_WHEN_BOUND => {
-                return Err(Code::INVAL);
+            Control::Associate if socket.is_bound() => Err(choices::ASSOCIATE_WHEN_BOUND),
+            Control::Acquire if !choices::ACQUIRE_WHEN_BOUND && socket.is_bound() => {
+                Err(Code::INVAL)
             }
-            _ => {}
+            Control::Acquire | Control::Associate | Control::Release => Ok(()),
         }
-        input.command(self)
     }
 
     fn check_sizes(self, call: &Call) -> Result<(), Code> {
@@ -104,7 +166,6 @@ impl Control {
         }
     }
 
-    /// The input, copied: the caller may use its memory for other things while an operation runs.
     fn input(self, call: &Call) -> Result<Input, Code> {
         match self {
             Control::Acquire => Ok(Input::Range(call.input.read()?)),
@@ -157,35 +218,75 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Does it; the answer is how many bytes of output were stored.
-    fn run(self, pool: &Pool, socket: &Socket, output: Bytes) -> Result<u32, Code> {
+    /// Does it, or starts it.
+    fn run(self, pool: &Pool, socket: &Arc<Socket>, report: &Report) -> Result<Done, Code> {
         match self {
             Command::Acquire(want) => {
-                let block = pool.acquire_on(socket, &want, Scope::Associated);
-                let block = block.map_err(|error| acquire_code(&error))?;
-                sockets::own(socket.number(), block.token);
-                if let Err(fault) = output.write(&instance(&block)) {
-                    // The memory was there a moment ago: nobody would know the token.
-                    sockets::disown(block.token);
-                    drop(pool.release_on(socket, block.token));
-                    return Err(fault);
+                let acquired = pool.acquire_on(socket, &want, Scope::Associated);
+                match (acquired, want) {
+                    (Ok(block), _) => store(socket, &block, report.output),
+                    (Err(error), Want::Specific(range))
+                        if error.refusal() == Some(Refusal::Ephemeral) =>
+                    {
+                        ask(socket, range, report)
+                    }
+                    (Err(error), _) => Err(acquire_code(&error)),
                 }
-                Ok(INSTANCE_SIZE as u32)
             }
             Command::Associate(token) => {
                 let associated = pool.associate(socket, token);
                 associated.map_err(|error| associate_code(&error))?;
                 socket.set_associated();
-                Ok(choices::BYTES_WITHOUT_OUTPUT)
+                Ok(WITHOUT_OUTPUT)
             }
             Command::Release(token) => {
                 let released = pool.release_on(socket, token);
                 released.map_err(|error| release_code(&error))?;
                 sockets::disown(token);
-                Ok(choices::BYTES_WITHOUT_OUTPUT)
+                Ok(WITHOUT_OUTPUT)
             }
         }
     }
+}
+
+/// Asks for ports that automatic choice could pick. A call that is not overlapped waits here.
+fn ask(socket: &Arc<Socket>, range: PortRange, report: &Report) -> Result<Done, Code> {
+    let transport = socket.transport().ok_or(choices::WRONG_SOCKET)?;
+    let order = Order {
+        socket: socket.clone(),
+        issuer: threads::current()?.id(),
+        range,
+        asked: asker().ask(socket, transport, range)?,
+        report: report.clone(),
+    };
+    let operation = operations::start(order)?;
+    match report.structure() {
+        Some(_) => Err(Code::IO_PENDING),
+        None => operation.wait(),
+    }
+}
+
+/// Claims ports that were made grantable.
+pub(crate) fn claim(socket: &Socket, range: PortRange) -> Result<Block, Code> {
+    let pool = startup::pool()?;
+    let claimed = pool.acquire_on(socket, &Want::Specific(range), Scope::Associated);
+    claimed.map_err(|error| acquire_code(&error))
+}
+
+/// Stores the output of an ACQUIRE; without room for it nothing stays reserved.
+pub(crate) fn store(socket: &Socket, block: &Block, output: Bytes) -> Result<Done, Code> {
+    sockets::own(socket.number(), block.token);
+    if let Err(fault) = output.write(&instance(block)) {
+        // The memory was there a moment ago: nobody would know the token.
+        sockets::disown(block.token);
+        startup::pool()?
+            .release_on(socket, block.token)
+            .map_err(|error| release_code(&error))?;
+        return Err(fault);
+    }
+    Ok(Done {
+        bytes: INSTANCE_SIZE as u32,
+    })
 }
 
 /// An INET_PORT_RESERVATION_INSTANCE.
@@ -223,6 +324,11 @@ fn release_code(error: &ReleaseError) -> Code {
     }
 }
 
+const WITHOUT_OUTPUT: Done = Done {
+    bytes: choices::BYTES_WITHOUT_OUTPUT,
+};
+
+const SIO_FLUSH: u32 = 0x2800_0004;
 const SIO_ACQUIRE_PORT_RESERVATION: u32 = 0x9800_0064;
 const SIO_RELEASE_PORT_RESERVATION: u32 = 0x9800_0065;
 const SIO_ASSOCIATE_PORT_RESERVATION: u32 = 0x9800_0066;

@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -19,12 +19,13 @@ use portpool::{PoolKind, Token, Transport};
 use rustix::net::{ipproto, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as Raw, Type};
 
-use super::{address, startup};
+use super::{address, operations, startup, threads::SocketId};
 use crate::{choices, codes::Code};
 
 /// A socket of this library.
 #[derive(Debug)]
 pub(crate) struct Socket {
+    id: SocketId,
     raw: Raw,
     domain: Domain,
     /// What the port is of, if a control code can be issued on it.
@@ -32,9 +33,10 @@ pub(crate) struct Socket {
     is_overlapped: bool,
     is_associated: AtomicBool,
     is_nonblocking: AtomicBool,
+    is_closed: AtomicBool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     sockets: BTreeMap<RawFd, Arc<Socket>>,
     /// The owner socket of each reservation that was acquired here and not released here.
@@ -116,13 +118,28 @@ impl Socket {
     fn new(raw: Raw, domain: Domain, is_overlapped: bool) -> Socket {
         let transport = transport_of(raw.as_fd());
         Socket {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             raw,
             domain,
             transport,
             is_overlapped,
             is_associated: AtomicBool::new(false),
             is_nonblocking: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn id(&self) -> SocketId {
+        self.id
+    }
+
+    /// Whether it is in the table no more, and here only for those who work on it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_overlapped(&self) -> bool {
+        self.is_overlapped
     }
 
     pub(crate) fn raw(&self) -> &Raw {
@@ -259,6 +276,9 @@ impl Socket {
 
     /// Ends a socket that is in the table no more.
     fn end(self: Arc<Socket>, number: RawFd) {
+        // First: what is started from now on sees it, what was started before is cancelled.
+        self.is_closed.store(true, Ordering::SeqCst);
+        operations::cancel_of_socket(self.id);
         let owned: Vec<Token> = {
             let mut table = table();
             let owners = &mut table.owners;
@@ -357,5 +377,7 @@ static TABLE: Mutex<Table> = Mutex::new(Table {
     sockets: BTreeMap::new(),
     owners: BTreeMap::new(),
 });
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 const PORT_COUNT: u32 = 65_536;

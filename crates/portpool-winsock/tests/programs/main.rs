@@ -1,5 +1,6 @@
 //! C and C++ programs against the headers and the library, as users build them.
 
+mod calls;
 mod headers;
 mod reservations;
 mod toolchain;

@@ -5,13 +5,7 @@ use crate::toolchain::{GCC, GXX, c_source, compilers};
 #[test]
 fn reservations_of_the_embedded_pool_work_through_winsock() {
     let program = GCC.build(&c_source("reserve.c"), &["-Wall", "-Wextra", "-Werror"]);
-    let output = program
-        .command()
-        .env("PORTPOOL_POOL", "embedded")
-        .output()
-        .expect("run");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{}:\n{text}", output.status);
+    let text = program.run_embedded::<&str>(&[]);
     assert!(text.contains("embedded"), "{text}");
 }
 
@@ -19,13 +13,7 @@ fn reservations_of_the_embedded_pool_work_through_winsock() {
 fn bad_pointers_are_answers_and_no_crashes() {
     for compiler in [GCC, GXX] {
         let program = compiler.build(&c_source("pointers.c"), &["-Wall", "-Wextra"]);
-        let output = program
-            .command()
-            .env("PORTPOOL_POOL", "embedded")
-            .output()
-            .expect("run");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{}:\n{text}", output.status);
+        program.run_embedded::<&str>(&[]);
     }
 }
 

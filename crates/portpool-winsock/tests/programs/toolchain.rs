@@ -68,10 +68,10 @@ impl Compiler {
         let mut command = self.command();
         command.args(["-Wall", "-Wextra", "-Werror", "-fsyntax-only"]);
         let output = command.args(options).arg(&source).output();
-        said(output.expect("run a compiler"))
+        said(&output.expect("run a compiler"))
     }
 
-    /// The program of a file below `tests/c` or `examples/winsock`.
+    /// The program of a file below `c` or `examples/winsock`.
     pub(crate) fn build(self, source: &Path, options: &[&str]) -> Program {
         let directory = TempDir::new().expect("temporary directory");
         let program = directory.path().join("program");
@@ -84,7 +84,7 @@ impl Compiler {
         command
             .args(["-lportpool_winsock", "-pthread", "-o"])
             .arg(&program);
-        said(command.output().expect("run a compiler"))
+        said(&command.output().expect("run a compiler"))
             .unwrap_or_else(|text| panic!("{} with {}:\n{text}", source.display(), self.command));
         Program { directory }
     }
@@ -104,18 +104,31 @@ impl Program {
 
     /// Runs it; it has to end with 0. The answer is what it printed.
     pub(crate) fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> String {
-        let output = self.command().args(arguments).output().expect("run");
-        let text = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        assert!(output.status.success(), "{}:\n{text}", output.status);
-        text
+        succeed(self.command().args(arguments))
+    }
+
+    /// As [`run`](Program::run), on the embedded pool.
+    pub(crate) fn run_embedded<A: AsRef<OsStr>>(&self, arguments: &[A]) -> String {
+        succeed(
+            self.command()
+                .env("PORTPOOL_POOL", "embedded")
+                .args(arguments),
+        )
     }
 }
 
-fn said(output: Output) -> Result<(), String> {
+fn succeed(command: &mut Command) -> String {
+    let output = command.output().expect("run");
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{}:\n{text}", output.status);
+    text
+}
+
+fn said(output: &Output) -> Result<(), String> {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() {
         Ok(())
@@ -130,7 +143,7 @@ pub(crate) fn include() -> PathBuf {
 
 pub(crate) fn c_source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/c")
+        .join("tests/programs/c")
         .join(name)
 }
 
