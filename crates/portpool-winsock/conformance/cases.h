@@ -67,7 +67,7 @@
     CASE(55, O, TRUE_NOW, "another process binds p without a token: WSAEACCES")                    \
     CASE(56, I, TRUE_NOW, "the owning process binds p without association: WSAEACCES")             \
     CASE(57, O, TRUE_NOW, "0.0.0.0:p, 127.0.0.1:p and [::]:p: WSAEACCES")                          \
-    CASE(58, I, NOT_YET("needs setsockopt"), "with SO_REUSEADDR: WSAEACCES")                       \
+    CASE(58, I, TRUE_NOW, "with SO_REUSEADDR: WSAEACCES")                                          \
     CASE(59, D, TRUE_NOW, "many binds to port 0: no port of a reservation")                        \
     CASE(60, D, TRUE_NOW, "a TCP R, a plain UDP bind of p")                                        \
     CASE(61, O, NOT_YET("needs administered exclusions"),                                          \
@@ -99,29 +99,28 @@
     CASE(83, I, TRUE_NOW, "bad socket and NULL count: WSAENOTSOCK")
 
 #define OVERLAPPED_AND_PROVIDER(CASE)                                                              \
-    CASE(84, D, NOT_YET(OVERLAPPED), "overlapped ACQUIRE, event: signalled, TRUE, 16 bytes")       \
+    CASE(84, D, TRUE_NOW, "overlapped ACQUIRE, event: signalled, TRUE, 16 bytes")                  \
     CASE(85, D, NOT_YET(KEEPER), "pending, fWait FALSE: FALSE, WSA_IO_INCOMPLETE")                 \
     CASE(86, D, NOT_YET(KEEPER), "pending, fWait TRUE: waits, then TRUE")                          \
     CASE(87, D, NOT_YET(KEEPER), "pending: *lpcbBytesReturned unchanged")                          \
-    CASE(88, D, NOT_YET(OVERLAPPED), "WSASocket without the flag: synchronous, event untouched")   \
-    CASE(89, D, NOT_YET(OVERLAPPED), "socket() makes overlapped sockets")                          \
-    CASE(90, D, NOT_YET(OVERLAPPED), "a routine runs in an alertable wait only, once, 0xC0")       \
-    CASE(91, D, NOT_YET(OVERLAPPED), "its arguments: (0,16,same,0), of ASSOCIATE (0,0,same,0)")    \
-    CASE(92, D, NOT_YET(OVERLAPPED), "with a routine hEvent is neither read nor changed")          \
+    CASE(88, D, TRUE_NOW, "WSASocket without the flag: synchronous, event untouched")              \
+    CASE(89, D, TRUE_NOW, "socket() makes overlapped sockets")                                     \
+    CASE(90, D, TRUE_NOW, "a routine runs in an alertable wait only, once, 0xC0")                  \
+    CASE(91, D, TRUE_NOW, "its arguments: (0,16,same,0), of ASSOCIATE (0,0,same,0)")               \
+    CASE(92, D, TRUE_NOW, "with a routine hEvent is neither read nor changed")                     \
     CASE(93, D, NOT_YET(KEEPER), "a conflict found early: directly; found late: by completion")    \
     CASE(94, D, NOT_YET(KEEPER), "pending, closesocket: completes with 995, nothing reserved")     \
     CASE(95, D, NOT_YET(KEEPER), "pending, the issuing thread exits: cancelled")                   \
     CASE(96, D, NOT_YET(KEEPER), "failed completion: FALSE, its code, *lpcbTransfer unchanged")    \
-    CASE(97, I, NOT_YET(OVERLAPPED),                                                               \
-         "lpOverlapped NULL, routine set: synchronous, routine never called")                      \
+    CASE(97, I, TRUE_NOW, "lpOverlapped NULL, routine set: synchronous, routine never called")     \
     CASE(98, D, NOT_YET(KEEPER), "pending, no valid event, fWait TRUE: FALSE, 6")                  \
     CASE(99, I, TRUE_NOW, "lpcbBytesReturned NULL, overlapped: WSAEFAULT")                         \
     CASE(100, I, NOT_YET(KEEPER), "input overwritten while pending: the original counts")          \
-    CASE(101, D, NOT_YET(PROVIDER), "WSPIoctl fails: code in *lpErrno, the last error unchanged")  \
+    CASE(101, D, TRUE_NOW, "WSPIoctl fails: code in *lpErrno, the last error unchanged")           \
     CASE(102, D, NOT_YET(KEEPER), "lpThreadId overwritten while pending: still the right thread")  \
-    CASE(103, D, NOT_YET(PROVIDER), "the lpWSPIoctl slot: as WSAIoctl in cases 6, 34, 62")         \
-    CASE(104, D, NOT_YET(PROVIDER), "WPUQueueApc with an invalid thread: WSAEFAULT")               \
-    CASE(105, I, NOT_YET(PROVIDER), "lpErrno NULL, a failing call: SOCKET_ERROR, no crash")
+    CASE(103, D, TRUE_NOW, "the lpWSPIoctl slot: as WSAIoctl in cases 6, 34, 62")                  \
+    CASE(104, D, TRUE_NOW, "WPUQueueApc with an invalid thread: WSAEFAULT")                        \
+    CASE(105, I, TRUE_NOW, "lpErrno NULL, a failing call: SOCKET_ERROR, no crash")
 
 #define PERSISTENT_AND_PROGRAMS(CASE)                                                              \
     CASE(106, D, NOT_YET(KEEPER), "administrator, Create: 0 and a token")                          \
@@ -151,8 +150,6 @@
     CASE(130, D, TRUE_NOW, "two processes, 1000 random steps each: no port owned twice")
 
 #define KEEPER "needs persistent reservations and the keeper"
-#define OVERLAPPED "needs overlapped operation"
-#define PROVIDER "needs the service provider interface"
 #define SAMPLES "needs the sample programs"
 
 #define CASES(CASE)                                                                                \

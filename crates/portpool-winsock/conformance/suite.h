@@ -22,15 +22,6 @@
 #pragma weak DeletePersistentUdpPortReservation
 #pragma weak LookupPersistentTcpPortReservation
 #pragma weak LookupPersistentUdpPortReservation
-#pragma weak SleepEx
-#pragma weak WPUOpenCurrentThread
-#pragma weak WPUQueueApc
-#pragma weak WSACreateEvent
-#pragma weak WSAGetOverlappedResult
-#pragma weak WSAWaitForMultipleEvents
-#pragma weak WSPIoctl
-#pragma weak WSPStartup
-#pragma weak setsockopt
 
 #ifdef __cplusplus
 #define LANGUAGE "C++"

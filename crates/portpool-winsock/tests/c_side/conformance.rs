@@ -21,7 +21,7 @@ mod as_root {
 
     fn run_suite(arena: &Arena, language: Language) {
         let bench = Bench::new();
-        let suite = build(&bench, language);
+        let suite = build(&bench, language, &[]);
         let mut command = bench.command(&suite);
         // What is not attached is to be an error, not another pool.
         command.env("PORTPOOL_POOL", "kernel");
@@ -40,20 +40,38 @@ mod as_root {
 
 #[test]
 fn the_table_has_every_case_once() {
+    let numbers: Vec<String> = rows().into_iter().map(|(number, _)| number).collect();
+    let wanted: Vec<String> = (1..=130).map(|number| number.to_string()).collect();
+    assert_eq!(numbers, wanted);
+}
+
+/// The numbers of the cases that hold.
+pub(crate) fn holding() -> Vec<String> {
+    let rows = rows().into_iter();
+    let holding = rows.filter(|(_, state)| state == "TRUE_NOW");
+    holding.map(|(number, _)| number).collect()
+}
+
+/// Number and state of each row of the table.
+fn rows() -> Vec<(String, String)> {
     let table = fs::read_to_string(root().join("conformance/cases.h")).expect("the table");
-    let numbers: Vec<u32> = table
+    let rows = table
         .lines()
-        .filter_map(|line| line.trim_start().strip_prefix("CASE("))
-        .filter_map(|row| row.split_once(',')?.0.parse().ok())
-        .collect();
-    assert_eq!(numbers, (1..=130).collect::<Vec<_>>());
+        .filter_map(|line| line.trim_start().strip_prefix("CASE("));
+    rows.filter_map(|row| {
+        let mut cells = row.split(", ");
+        let number = cells.next()?.to_owned();
+        Some((number, cells.nth(1)?.to_owned()))
+    })
+    .filter(|(number, _)| number.parse::<u32>().is_ok())
+    .collect()
 }
 
 /// Names the folder that the reports are to be left in.
 const REPORT_VARIABLE: &str = "PORTPOOL_CONFORMANCE_REPORT";
 
 /// The suite, built without a warning.
-fn build(bench: &Bench, language: Language) -> PathBuf {
+pub(crate) fn build(bench: &Bench, language: Language, flags: &[&str]) -> PathBuf {
     let folder = root().join("conformance");
     let mut sources: Vec<String> = fs::read_dir(&folder)
         .expect("the suite")
@@ -63,5 +81,5 @@ fn build(bench: &Bench, language: Language) -> PathBuf {
         .collect();
     sources.sort();
     let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
-    bench.program("conformance", language, &sources, &[])
+    bench.program("conformance", language, &sources, flags)
 }
