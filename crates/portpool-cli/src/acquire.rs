@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portpool::{AcquireError, Pool, PoolKind, Reservation, Scope, process::unblock_signals};
+use portpool::{AcquireError, Pool, Reservation, Scope, process::unblock_signals};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::FileType,
@@ -25,7 +25,7 @@ pub(crate) fn acquire(args: &AcquireArgs) -> Answer {
     if let Some(root) = args.tree_root {
         return hold::start(args, root);
     }
-    let pool = Pool::builder().kind(PoolKind::Kernel).open()?;
+    let pool = args.pool.open(false)?;
     let held = Held::acquire(&pool, &args.selectors, Scope::Associated, args.waiting.wait)?;
     // From here on a signal ends the hold in good order; before, it just ends the process.
     let signals = signals::ends().map_err(|error| Failure::failed("catch signals", error))?;
@@ -45,7 +45,6 @@ pub(crate) fn acquire(args: &AcquireArgs) -> Answer {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) grant: Grant,
-    #[expect(dead_code, reason = "kept for its end")]
     reservations: Vec<Reservation>,
 }
 
@@ -89,6 +88,16 @@ impl Held {
         }
     }
 
+    /// In the order of the selectors.
+    pub(crate) fn reservations_mut(&mut self) -> impl Iterator<Item = &mut Reservation> {
+        self.reservations.iter_mut()
+    }
+
+    /// In the order of the selectors.
+    pub(crate) fn into_reservations(self) -> Vec<Reservation> {
+        self.reservations
+    }
+
     fn try_acquire(pool: &Pool, selectors: &Selectors, scope: Scope) -> Result<Held, AcquireError> {
         let requests = selectors.requests();
         let mut places = Vec::with_capacity(requests.len());
@@ -102,7 +111,7 @@ impl Held {
             .collect();
         let blocks = reservations.iter().flat_map(|held| held.blocks().to_vec());
         Ok(Held {
-            grant: Grant::new(blocks.collect()),
+            grant: Grant::new(pool.kind(), blocks.collect()),
             reservations,
         })
     }

@@ -7,7 +7,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling, value_parser};
 use portpool::{Limits, PortRange, PortSpec};
 
-use crate::selectors::Selectors;
+use crate::{handing::HandingArgs, pool::PoolArgs, selectors::Selectors};
 
 /// Reserve ports, enforced by the kernel.
 #[derive(Debug, Parser)]
@@ -84,6 +84,10 @@ pub(crate) struct RunArgs {
     pub(crate) selectors: Selectors,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+    #[command(flatten)]
+    pub(crate) handing: HandingArgs,
     /// The program and its arguments; write -- before it if it could be taken for an option.
     #[arg(required = true, trailing_var_arg = true, num_args = 1.., value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -95,6 +99,8 @@ pub(crate) struct AcquireArgs {
     pub(crate) selectors: Selectors,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
     /// How to print what was reserved.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
@@ -117,6 +123,8 @@ pub(crate) struct HoldArgs {
     pub(crate) selectors: Selectors,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
     #[arg(long = "while", value_name = "PID", required = true)]
     pub(crate) tree_root: u32,
 }

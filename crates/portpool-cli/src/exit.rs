@@ -145,7 +145,10 @@ fn code_of(refusal: Refusal) -> Code {
         | Refusal::UnsupportedSocket
         | Refusal::BadRequest
         | Refusal::Busy
-        | Refusal::VersionMismatch => Code::Failed,
+        | Refusal::VersionMismatch
+        | Refusal::NotPermitted
+        | Refusal::NoSuchBlock
+        | Refusal::Persistent => Code::Failed,
     }
 }
 

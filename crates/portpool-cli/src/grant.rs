@@ -4,18 +4,21 @@
 
 use std::fmt::Write;
 
-use portpool::{Block, Port, PortRange, Token, Transport};
+use portpool::{Block, PoolKind, Port, PortRange, Token, Transport};
 use serde::{Deserialize, Serialize};
 
 use crate::args::Format;
 
 /// The blocks of one command, in the order of its selectors.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Grant(Vec<Block>);
+pub(crate) struct Grant {
+    pool: PoolKind,
+    blocks: Vec<Block>,
+}
 
 impl Grant {
-    pub(crate) fn new(blocks: Vec<Block>) -> Grant {
-        Grant(blocks)
+    pub(crate) fn new(pool: PoolKind, blocks: Vec<Block>) -> Grant {
+        Grant { pool, blocks }
     }
 
     /// The ports of a transport.
@@ -69,7 +72,7 @@ impl Grant {
 
     /// Each number once where TCP and UDP have the same.
     fn plain(&self) -> String {
-        let mut ranges: Vec<PortRange> = self.0.iter().map(|block| block.range).collect();
+        let mut ranges: Vec<PortRange> = self.blocks.iter().map(|block| block.range).collect();
         ranges.dedup();
         let ports = ranges.into_iter().flat_map(PortRange::ports);
         ports.fold(String::new(), |text, port| text + &port.to_string() + "\n")
@@ -85,7 +88,7 @@ impl Grant {
 
     fn ranges(&self, transport: Transport) -> impl Iterator<Item = PortRange> {
         let blocks = self
-            .0
+            .blocks
             .iter()
             .filter(move |block| block.transport == transport);
         blocks.map(|block| block.range)
@@ -93,21 +96,20 @@ impl Grant {
 
     /// As they go through a pipe and to programs.
     pub(crate) fn lines(&self) -> impl Iterator<Item = Line> {
-        self.0.iter().map(|block| Line {
+        self.blocks.iter().map(|block| Line {
             transport: block.transport.to_string(),
             first: block.range.first().number(),
             count: block.range.count().number(),
             token: block.token.to_string(),
+            pool: self.pool.to_string(),
         })
     }
 
     /// The grant that gave these lines, if they are sound.
     pub(crate) fn from_lines(lines: &[Line]) -> Option<Grant> {
-        lines
-            .iter()
-            .map(Line::block)
-            .collect::<Option<_>>()
-            .map(Grant)
+        let pool = lines.first()?.pool.parse().ok()?;
+        let blocks = lines.iter().map(Line::block).collect::<Option<_>>()?;
+        Some(Grant { pool, blocks })
     }
 }
 
@@ -118,6 +120,8 @@ pub(crate) struct Line {
     first: u16,
     count: u16,
     token: String,
+    /// The kind of pool that grants it.
+    pool: String,
 }
 
 impl Line {
@@ -140,14 +144,16 @@ pub(crate) mod tests {
             range: range.parse().expect("range"),
             token: Token::new(0xc0ffee).expect("token"),
         });
-        Grant::new(blocks.collect())
+        Grant::new(PoolKind::Kernel, blocks.collect())
     }
 
     #[test]
     fn json_is_one_object_a_line() {
         assert_eq!(
             example().text(Format::Json, None).lines().next(),
-            Some(r#"{"transport":"tcp","first":20000,"count":2,"token":"0000000000c0ffee"}"#)
+            Some(
+                r#"{"transport":"tcp","first":20000,"count":2,"token":"0000000000c0ffee","pool":"kernel"}"#
+            )
         );
         assert_eq!(example().text(Format::Json, Some(1)).lines().count(), 4);
     }

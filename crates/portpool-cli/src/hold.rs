@@ -10,7 +10,7 @@ use std::{
 };
 
 use portpool::{
-    Pool, PoolKind, Scope,
+    PoolKind, Scope,
     process::{close_inherited, watch},
 };
 use rustix::{
@@ -32,7 +32,9 @@ pub(crate) fn start(args: &AcquireArgs, root: u32) -> Answer {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("portpool");
     command.arg("hold").arg(format!("--while={root}"));
-    command.args(args.selectors.to_args());
+    command
+        .args(args.selectors.to_args())
+        .args(args.pool.to_args());
     if let Some(wait) = args.waiting.wait {
         command.arg(format!("--wait={}ms", wait.as_millis()));
     }
@@ -111,16 +113,16 @@ pub(crate) fn hold(args: &HoldArgs) -> Answer {
 }
 
 fn acquire(args: &HoldArgs) -> Result<Held, Failure> {
-    let scope = Scope::Tree {
-        root: Some(args.tree_root),
-        zero_from_block: false,
+    let pool = args.pool.open(false)?;
+    let scope = match pool.kind() {
+        // The program is kept from the ports like everybody else: the other half says so.
+        PoolKind::Embedded => Scope::Associated,
+        PoolKind::Kernel | PoolKind::Automatic => Scope::Tree {
+            root: Some(args.tree_root),
+            zero_from_block: false,
+        },
     };
-    Held::acquire(
-        &Pool::builder().kind(PoolKind::Kernel).open()?,
-        &args.selectors,
-        scope,
-        args.waiting.wait,
-    )
+    Held::acquire(&pool, &args.selectors, scope, args.waiting.wait)
 }
 
 /// Lets go of the caller's stdout and stderr: who waits for their end, as `$(...)` does, goes on.

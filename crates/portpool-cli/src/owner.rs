@@ -197,6 +197,7 @@ mod tests {
             token: Token::new(1).expect("token"),
             transport: Transport::Tcp,
             range: "8080".parse().expect("range"),
+            tenure: portpool::Tenure::Runtime,
             uid: 0,
             owner_pid: 5_000,
             owner_pid_seen: 5,

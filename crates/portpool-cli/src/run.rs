@@ -1,32 +1,25 @@
 //! Running a command in ports of its own.
+//!
+//! In the kernel pool the command may bind them because it descends from the owner. In the embedded
+//! pool it is let past the sockets that hold them (`handing`).
 
-use std::{
-    ffi::OsString,
-    io,
-    os::unix::process::ExitStatusExt,
-    process::{Command, ExitStatus},
-};
+use std::{ffi::OsString, io, process::Command};
 
 use portpool::{
-    Pool, PoolKind, Scope, Transport,
-    process::{become_subreaper, spawn_tethered, unblock_signals},
+    PoolKind, Scope, Transport,
+    process::{become_subreaper, spawn_tethered},
 };
-use rustix::{
-    io::Errno,
-    process::{Pid, Signal, WaitOptions, getpgid, getpid, getsid, kill_process},
-};
-use signal_hook::{
-    consts::signal::{SIGCHLD, SIGHUP},
-    low_level::siginfo::{Cause, Origin},
-};
+use rustix::process::Pid;
 
 use crate::{
     acquire::Held,
     args::RunArgs,
     exit::{Answer, Code, Failure},
+    explain::Report,
     grant::Grant,
+    handing::{self, Zero},
     selectors::Selectors,
-    signals,
+    supervise::supervise,
     template::{PortCounts, Template},
 };
 
@@ -39,19 +32,48 @@ pub(crate) fn run(args: &RunArgs) -> Answer {
         ));
     };
     let templates = templates(&args.selectors, arguments)?;
-    let pool = Pool::builder().kind(PoolKind::Kernel).open()?;
-    become_subreaper().map_err(|error| Failure::failed("become a subreaper", error))?;
-    let scope = Scope::Tree {
-        root: None,
-        zero_from_block: false,
+    let handing = args.handing;
+    let pool = args.pool.open(handing.strict)?;
+    let is_embedded = pool.kind() == PoolKind::Embedded;
+    let scope = match is_embedded || handing.fd {
+        true => Scope::Associated,
+        false => Scope::Tree {
+            root: None,
+            zero_from_block: zero_from_block(handing.zero)?,
+        },
     };
     let held = Held::acquire(&pool, &args.selectors, scope, args.waiting.wait)?;
     let mut command = Command::new(program);
     command.args(templates.iter().map(|template| template.fill(&held.grant)));
     set_environment(&mut command, &held.grant);
-    let status = supervise(&mut command)?;
+    let report = Report::new(&pool, &held.grant);
+    if handing.fd {
+        return Err(handing::exec(command, held, &handing, &report));
+    }
+    become_subreaper().map_err(|error| Failure::failed("become a subreaper", error))?;
+    if is_embedded {
+        return handing::run(command, held, &args.selectors, &handing, report);
+    }
+    let status = supervise(|| match spawn_tethered(&mut command) {
+        Ok(child) => Ok(Pid::from_child(&child)),
+        Err(error) => Err(cannot_start(program, &error)),
+    })?;
     drop(held);
+    report.decided_by_kernel().tell(handing.explain);
     Ok(status)
+}
+
+/// What the kernel pool does with a bind to port 0; by default what it does for everybody.
+fn zero_from_block(zero: Option<Zero>) -> Result<bool, Failure> {
+    match zero {
+        None | Some(Zero::Kernel) => Ok(false),
+        Some(Zero::Block) => Ok(true),
+        Some(Zero::Error) => Err(Failure::new(
+            Code::Failed,
+            "--zero error: the kernel pool refuses no bind to port 0: choose block or kernel, or add \
+             --pool embedded",
+        )),
+    }
 }
 
 fn templates(selectors: &Selectors, arguments: &[OsString]) -> Result<Vec<Template>, Failure> {
@@ -77,31 +99,9 @@ fn set_environment(command: &mut Command, grant: &Grant) {
     }
 }
 
-/// Starts the command, passes signals on to it, and returns its status once it has ended. Descendants
-/// that lost their parent come to this process and are reaped with it.
-fn supervise(command: &mut Command) -> Result<u8, Failure> {
-    // Before the start, so that no end is missed.
-    let mut signals =
-        signals::to_pass_on().map_err(|error| Failure::failed("catch signals", error))?;
-    // Whoever started this may have blocked them, and the end of the command would go unnoticed.
-    unblock_signals().map_err(|error| Failure::failed("catch signals", error))?;
-    let child = spawn_tethered(command).map_err(|error| cannot_start(command, &error))?;
-    let child = Pid::from_child(&child);
-    loop {
-        for origin in signals.wait() {
-            if origin.signal == SIGCHLD {
-                if let Some(status) = reap(child) {
-                    return Ok(status_of(status));
-                }
-            } else if !has_it_already(child, &origin) {
-                pass_on(child, origin.signal);
-            }
-        }
-    }
-}
-
-fn cannot_start(command: &Command, error: &io::Error) -> Failure {
-    let program = command.get_program().to_string_lossy();
+/// Why a command did not start, in the words and the statuses of shells.
+pub(crate) fn cannot_start(program: &std::ffi::OsStr, error: &io::Error) -> Failure {
+    let program = program.to_string_lossy();
     if error.kind() == io::ErrorKind::NotFound {
         Failure::new(
             Code::NotFound,
@@ -109,60 +109,5 @@ fn cannot_start(command: &Command, error: &io::Error) -> Failure {
         )
     } else {
         Failure::new(Code::CannotStart, format!("cannot run {program}: {error}"))
-    }
-}
-
-/// Reaps every process that has ended, and gives the status of the child if it is among them.
-fn reap(child: Pid) -> Option<ExitStatus> {
-    loop {
-        match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) if pid == child => {
-                return Some(ExitStatus::from_raw(status.as_raw()));
-            }
-            Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) | Err(_) => return None,
-        }
-    }
-}
-
-/// Whether the command got the signal without our doing: it sent it itself, or the terminal did, which
-/// sends to all of a process group. A hang-up alone it sends to the leader of the session only.
-fn has_it_already(child: Pid, origin: &Origin) -> bool {
-    if let Some(sender) = origin.process {
-        return sender.pid == child.as_raw_pid();
-    }
-    let is_leader = getsid(None) == Ok(getpid());
-    origin.cause == Cause::Kernel
-        && getpgid(Some(child)) == getpgid(None)
-        && !(origin.signal == SIGHUP && is_leader)
-}
-
-/// The child is not reaped yet, so its id is nobody else's.
-fn pass_on(child: Pid, signal: i32) {
-    if let Some(signal) = Signal::from_named_raw(signal) {
-        // Fails only if the child has taken another user's identity: then it is not ours to tell.
-        let _ = kill_process(child, signal);
-    }
-}
-
-fn status_of(status: ExitStatus) -> u8 {
-    let number = match (status.code(), status.signal()) {
-        (Some(code), _) => code,
-        (None, Some(signal)) => 128 + signal,
-        (None, None) => 1,
-    };
-    u8::try_from(number).unwrap_or(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_status_passes_and_a_signal_is_added_to_128() {
-        assert_eq!(status_of(ExitStatus::from_raw(0)), 0);
-        assert_eq!(status_of(ExitStatus::from_raw(255 << 8)), 255);
-        assert_eq!(status_of(ExitStatus::from_raw(9)), 137);
-        assert_eq!(status_of(ExitStatus::from_raw(15 | 0x80)), 143);
     }
 }

@@ -53,11 +53,17 @@ pub enum Refusal {
     VersionMismatch = 21,
     /// No pool is attached to the network namespace of the socket.
     NotAttached = 22,
+    /// The caller lacks CAP_NET_ADMIN over the network namespace.
+    NotPermitted = 23,
+    /// No persistent block or exclusion has exactly these ports.
+    NoSuchBlock = 24,
+    /// The reservation to release is persistent.
+    Persistent = 25,
 }
 
 impl Refusal {
     /// All of them, by number.
-    pub const ALL: [Refusal; 22] = [
+    pub const ALL: [Refusal; 25] = [
         Refusal::InUse,
         Refusal::NoRoom,
         Refusal::Ephemeral,
@@ -80,6 +86,9 @@ impl Refusal {
         Refusal::Busy,
         Refusal::VersionMismatch,
         Refusal::NotAttached,
+        Refusal::NotPermitted,
+        Refusal::NoSuchBlock,
+        Refusal::Persistent,
     ];
 
     /// The refusal with this number.
@@ -119,6 +128,9 @@ impl Refusal {
             Refusal::Busy => "busy",
             Refusal::VersionMismatch => "version-mismatch",
             Refusal::NotAttached => "not-attached",
+            Refusal::NotPermitted => "not-permitted",
+            Refusal::NoSuchBlock => "no-such-block",
+            Refusal::Persistent => "persistent",
         }
     }
 
@@ -192,6 +204,15 @@ impl Refusal {
             Refusal::NotAttached => {
                 "no pool is attached to this network namespace: attach one or use the embedded pool"
             }
+            Refusal::NotPermitted => {
+                "only CAP_NET_ADMIN over the network namespace may: run it as root or ask the keeper"
+            }
+            Refusal::NoSuchBlock => {
+                "there is none with exactly these ports: `portpool reservations` lists what there is"
+            }
+            Refusal::Persistent => {
+                "the reservation is persistent: delete it by its ports, with `portpool unpersist`"
+            }
         }
     }
 }
@@ -211,7 +232,7 @@ mod tests {
     use super::*;
 
     /// Written out a second time on purpose: a renumbering must fail here.
-    const NUMBERS: [(u16, &str); 22] = [
+    const NUMBERS: [(u16, &str); 25] = [
         (1, "in-use"),
         (2, "no-room"),
         (3, "ephemeral"),
@@ -234,6 +255,9 @@ mod tests {
         (20, "busy"),
         (21, "version-mismatch"),
         (22, "not-attached"),
+        (23, "not-permitted"),
+        (24, "no-such-block"),
+        (25, "persistent"),
     ];
 
     #[test]
@@ -250,7 +274,7 @@ mod tests {
             assert_eq!(Refusal::from_number(refusal.number()), Some(refusal));
         }
         assert_eq!(Refusal::from_number(0), None);
-        assert_eq!(Refusal::from_number(23), None);
+        assert_eq!(Refusal::from_number(26), None);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub enum Technique {
 impl Technique {
     /// Whether the port was kept from every other process, as long as that does not tie its sockets
     /// to devices. After a swap it is not: the program may close the socket.
-    pub fn is_gap_free(self) -> bool {
+    pub const fn is_gap_free(self) -> bool {
         match self {
             Technique::Detour | Technique::Pin | Technique::OwnDevice | Technique::Refused => true,
             Technique::Swap | Technique::Unguarded | Technique::Window => false,
@@ -40,7 +40,7 @@ impl Technique {
     }
 
     /// The word for it in reports.
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Technique::Detour => "detour",
             Technique::Pin => "pin",

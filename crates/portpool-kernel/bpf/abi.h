@@ -15,8 +15,14 @@
 #define PP_ACQUIRE 100
 #define PP_RELEASE 101
 #define PP_ASSOCIATE 102
+#define PP_PERSIST 103
+#define PP_UNPERSIST 104
+#define PP_EXCLUDE 105
+#define PP_UNEXCLUDE 106
+#define PP_WINDOW 107
+#define PP_LEND 108
 
-#define PP_ABI_VERSION 1
+#define PP_ABI_VERSION 2
 
 #define PP_TCP 0
 #define PP_UDP 1
@@ -25,6 +31,14 @@
 #define PP_SCOPE_TREE 1u	/* the root process and its descendants may consume unassociated */
 #define PP_ZERO_FROM_BLOCK 2u	/* with tree: a TCP bind(0) of the root itself is served from the block */
 #define PP_FLAGS_KNOWN (PP_SCOPE_TREE | PP_ZERO_FROM_BLOCK)
+
+/* Flags of a record only. */
+#define PP_PERSISTENT 4u	/* no owner: CAP_NET_ADMIN consumes it */
+#define PP_GROUP 8u		/* and the members of its group */
+
+/* Flags of PP_PERSIST and PP_EXCLUDE. */
+#define PP_PERSIST_GROUP 1u
+#define PP_RESTORE 2u		/* whatever is bound stays bound; possible during the sweep */
 
 #define PP_PORT_WORDS 1024	/* 65,536 ports as words of 64 */
 #define PP_SOCKET_RESERVATIONS 32
@@ -47,6 +61,43 @@ struct pp_acquire {
 /* PP_RELEASE and PP_ASSOCIATE */
 struct pp_token {
 	__u64 token;
+};
+
+/* PP_PERSIST */
+struct pp_persist {
+	__u64 token;		/* as of pp_acquire */
+	__u32 group;		/* with PP_PERSIST_GROUP: as the initial user namespace numbers it */
+	__u16 first;
+	__u16 count;
+	__u16 flags;
+	__u16 zero[3];
+};
+
+/* PP_UNPERSIST, PP_EXCLUDE and PP_UNEXCLUDE */
+struct pp_ports {
+	__u16 first;
+	__u16 count;
+	__u16 flags;		/* PP_RESTORE, of PP_EXCLUDE only */
+	__u16 zero;
+};
+
+/* PP_WINDOW */
+struct pp_window {
+	__u64 start;		/* clock ticks since boot as in /proc/PID/stat */
+	__u64 deadline;		/* ns since boot */
+	__u32 uid;		/* effective, as the initial user namespace numbers it */
+	__u32 pid;		/* as the caller numbers it */
+	__u16 first;
+	__u16 count;
+	__u32 zero;
+};
+
+/* PP_LEND */
+struct pp_lend {
+	__u64 token;
+	__u64 root_start;	/* as of pp_acquire */
+	__u32 root_pid;
+	__u32 zero;
 };
 
 /* PP_PROBE */
@@ -73,7 +124,7 @@ struct pp_record {
 	__u16 flags;
 	__u8 transport;
 	__u8 shared;		/* 1: charged to its uid and to the share of callers without CAP_NET_ADMIN */
-	__u32 zero;
+	__u32 group;		/* with PP_GROUP */
 	char comm[16];
 };
 
@@ -93,6 +144,7 @@ struct pp_occupancy {
 	__u32 shared_reservations;
 	__u32 shared_ports;
 	__u32 zero_roots;
+	__u64 excluded[PP_PORT_WORDS];	/* by the administrator: not to be claimed */
 };
 
 /* Generations of `recent` are 2^35 ns (34 s) long: a port stays in quarantine for 34 to 69 s. */
@@ -151,6 +203,22 @@ PP_AT(pp_acquire, first, 20);
 PP_AT(pp_acquire, count, 22);
 PP_AT(pp_acquire, flags, 24);
 PP_SIZE(pp_token, 8);
+PP_SIZE(pp_persist, 24);
+PP_AT(pp_persist, group, 8);
+PP_AT(pp_persist, first, 12);
+PP_AT(pp_persist, count, 14);
+PP_AT(pp_persist, flags, 16);
+PP_SIZE(pp_ports, 8);
+PP_AT(pp_ports, flags, 4);
+PP_SIZE(pp_window, 32);
+PP_AT(pp_window, deadline, 8);
+PP_AT(pp_window, uid, 16);
+PP_AT(pp_window, pid, 20);
+PP_AT(pp_window, first, 24);
+PP_AT(pp_window, count, 26);
+PP_SIZE(pp_lend, 24);
+PP_AT(pp_lend, root_start, 8);
+PP_AT(pp_lend, root_pid, 16);
 PP_SIZE(pp_probe, 8);
 PP_SIZE(pp_record, 96);
 PP_AT(pp_record, owner_socket, 16);
@@ -167,8 +235,10 @@ PP_AT(pp_record, count, 70);
 PP_AT(pp_record, flags, 72);
 PP_AT(pp_record, transport, 74);
 PP_AT(pp_record, shared, 75);
+PP_AT(pp_record, group, 76);
 PP_AT(pp_record, comm, 80);
-PP_SIZE(pp_occupancy, 36888);
+PP_SIZE(pp_occupancy, 45080);
+PP_AT(pp_occupancy, excluded, 36888);
 PP_AT(pp_occupancy, held, 8192);
 PP_AT(pp_occupancy, recent, 16384);
 PP_AT(pp_occupancy, in_use, 32768);

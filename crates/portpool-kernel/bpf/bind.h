@@ -56,11 +56,11 @@ static __always_inline int before_bind(struct bpf_sock_addr *ctx)
 		return refuse(E_NOBUFS);
 	port = bpf_ntohs(ctx->user_port);
 	if (port) {
-		error = pp_judge(pool->index, transport, port, mark->token);
+		error = JUDGE_ASSOCIATED(pool->index, transport, port, mark->token, net_of_context(ctx));
 		return error ? refuse(error) : ALLOW;
 	}
 	if (mark->token) {
-		int chosen = pp_zero_from_block(pool->index, transport, mark->token, mark->tried);
+		int chosen = ZERO_FROM_BLOCK(pool->index, transport, mark->token, mark->tried, net_of_context(ctx));
 
 		if (chosen < 0)
 			return refuse(-chosen);

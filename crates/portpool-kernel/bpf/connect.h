@@ -58,7 +58,7 @@ static __always_inline int before_connect(struct bpf_sock_addr *ctx)
 		return refuse(E_NOBUFS);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < CONNECT_TRIES; i++) {
-		int port = pp_zero_from_block(pool->index, transport, mark->token, tried);
+		int port = ZERO_FROM_BLOCK(pool->index, transport, mark->token, tried, net_of_context(ctx));
 		u64 before;
 		int error;
 
@@ -68,7 +68,7 @@ static __always_inline int before_connect(struct bpf_sock_addr *ctx)
 			return refuse(E_NOBUFS);
 		before = __sync_lock_test_and_set(&mark->counted, COUNTED(pool->id, transport, port));
 		pp_uncount(pool->index, pool->id, before);
-		error = pp_judge(pool->index, transport, port, mark->token);
+		error = JUDGE_ASSOCIATED(pool->index, transport, port, mark->token, net_of_context(ctx));
 		if (!error && !bind_any(ctx, port))
 			return ALLOW;
 		pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(&mark->counted, 0));

@@ -21,6 +21,7 @@ typedef _Bool bool;
 #define false 0
 #define NULL ((void *)0)
 
+#define E_NOENT 2
 #define E_SRCH 3
 #define E_NOMEM 12
 #define E_ACCES 13
@@ -51,6 +52,14 @@ struct user_namespace;
 typedef struct {
 	u32 val;
 } kuid_t;
+typedef struct {
+	u32 val;
+} kgid_t;
+
+struct group_info {
+	int ngroups;
+	kgid_t gid[];
+} CORE;
 
 struct user_namespace {
 	struct user_namespace *parent;
@@ -60,6 +69,8 @@ struct user_namespace {
 
 struct cred {
 	kuid_t uid, suid, euid;
+	kgid_t egid, fsgid;
+	struct group_info *group_info;
 	/* Eight bytes on every kernel: two u32 up to 6.2, one u64 since. */
 	struct {
 		u64 val;

@@ -127,10 +127,54 @@ struct {
 	__type(value, struct mark);
 } marks SEC(".maps");
 
+/*
+ * The windows of a pool: who may claim a block that automatic choice had when attach last swept.
+ * Keyed by window_key. As of a record, `id` is 0 before the rest is written and once it is used.
+ */
+struct window {
+	u64 id;
+	u64 key;
+	u64 start;	/* clock ticks since boot */
+	u64 deadline;	/* ns since boot */
+	u32 uid;
+	u32 pid;	/* as the pid namespace `pid_ns` at depth `level` numbers it */
+	u32 pid_ns;
+	u32 level;
+};
+
+#define WINDOWS 1024
+
+struct windows_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, WINDOWS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(key_size, sizeof(u64));
+	__uint(value_size, sizeof(struct window));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, PP_POOLS);
+	__type(key, u32);
+	__array(values, struct windows_map);
+} windows SEC(".maps");
+
+/* A persistent block that a socket lends to a tree (PP_LEND), and what is charged for it. */
+struct lend {
+	u64 pool;	/* id of the pool; an entry of a pool that is gone says nothing */
+	u64 token;	/* 0: none */
+	u64 start;
+	u32 pid;
+	u32 uid;
+	u32 shared;
+	u32 zero;
+};
+
 /* What an owner socket carries besides. A token in it may be stale: the record's owner_socket decides. */
 struct owner {
 	u64 id;
 	u64 tokens[PP_SOCKET_RESERVATIONS];
+	struct lend lend;
 };
 
 struct {

@@ -109,6 +109,8 @@ struct block_walk {
 	u32 first;
 	u32 last;
 	u32 done;	/* words walked without conflict */
+	u16 restored;	/* on record already: whatever is bound stays bound */
+	u16 windowed;	/* through a window: its opener has swept the ports */
 	u32 error;
 };
 
@@ -143,7 +145,8 @@ static __always_inline u64 used_in_word(struct block_walk *walk, u32 word, u64 m
 /*
  * Refuses a port that the kernel's automatic choice could still pick, now or after the ephemeral
  * range is widened, or may have picked before: it must be reserved from it now, and have been when
- * attach swept up what it had picked.
+ * attach swept up what it had picked. What automatic choice had picked before is no matter for a
+ * block that is put back, and was seen to by whoever opened a window.
  */
 static long check_kept_clear(u32 step, void *context)
 {
@@ -153,12 +156,25 @@ static long check_kept_clear(u32 step, void *context)
 	u64 *swept = walk->kept ? bpf_map_lookup_elem(walk->kept, &word) : NULL;
 	u64 reserved = 0;
 
-	if (!swept || mask & ~*swept || bpf_probe_read_kernel(&reserved, sizeof(reserved), walk->reserved + word) ||
+	if (!swept || (mask & ~*swept && !walk->restored && !walk->windowed) || bpf_probe_read_kernel(&reserved, sizeof(reserved), walk->reserved + word) ||
 	    mask & ~reserved) {
 		walk->error = E_ADDRNOTAVAIL;
 		return 1;
 	}
 	return 0;
+}
+
+/* The ports of a word that cannot be claimed or excluded because of what is bound to them. */
+static __always_inline u64 barred_in_word(struct block_walk *walk, u32 word, u64 mask)
+{
+	return walk->restored ? 0 : used_in_word(walk, word, mask);
+}
+
+/* Likewise for a claim, with what the administrator keeps from it. */
+static __always_inline u64 unclaimable_in_word(struct block_walk *walk, u32 word, u64 mask)
+{
+	return (*(volatile u64 *)&walk->occupancy->excluded[word & (PP_PORT_WORDS - 1)] & mask) |
+	       barred_in_word(walk, word, mask);
 }
 
 static long claim_word(u32 step, void *context)
@@ -169,13 +185,13 @@ static long claim_word(u32 step, void *context)
 	u64 mask = word_mask(word, walk->first, walk->last);
 
 	/* Look before marking, so that a hopeless claim does not disturb binds for even a moment. */
-	if (*(volatile u64 *)&occupancy->claimed[word] & mask || used_in_word(walk, word, mask)) {
+	if (*(volatile u64 *)&occupancy->claimed[word] & mask || unclaimable_in_word(walk, word, mask)) {
 		walk->fresh = 0;
 		goto conflict;
 	}
 	u64 before = __sync_fetch_and_or(&occupancy->claimed[word], mask);
 	walk->fresh = mask & ~before;
-	if (before & mask || used_in_word(walk, word, mask))
+	if (before & mask || unclaimable_in_word(walk, word, mask))
 		goto conflict;
 	return 0;
 conflict:
@@ -222,6 +238,76 @@ static __noinline int claim_block(struct block_walk *walk)
 static __always_inline void unclaim_block(struct block_walk *walk)
 {
 	bpf_loop(words_of(walk->first, walk->last), unclaim_word, walk, 0);
+}
+
+/*
+ * Excludes a word, crossed with claims as claims are with binds: the bit, then a look at what is
+ * claimed; a claim sets its bit, then looks at what is excluded. One of them sees the other.
+ */
+static long exclude_word(u32 step, void *context)
+{
+	struct block_walk *walk = context;
+	struct pp_occupancy *occupancy = walk->occupancy;
+	u32 word = ((walk->first >> 6) + step) & (PP_PORT_WORDS - 1);
+	u64 mask = word_mask(word, walk->first, walk->last);
+	u64 before = __sync_fetch_and_or(&occupancy->excluded[word], mask);
+
+	walk->fresh = mask & ~before;
+	if (!((before | *(volatile u64 *)&occupancy->claimed[word]) & mask) && !barred_in_word(walk, word, mask))
+		return 0;
+	walk->done = step;
+	walk->error = E_ADDRINUSE;
+	return 1;
+}
+
+static long unexclude_word(u32 step, void *context)
+{
+	struct block_walk *walk = context;
+	u32 word = ((walk->first >> 6) + step) & (PP_PORT_WORDS - 1);
+
+	__sync_fetch_and_and(&walk->occupancy->excluded[word], ~word_mask(word, walk->first, walk->last));
+	return 0;
+}
+
+static long check_excluded(u32 step, void *context)
+{
+	struct block_walk *walk = context;
+	u32 word = ((walk->first >> 6) + step) & (PP_PORT_WORDS - 1);
+
+	if (!(word_mask(word, walk->first, walk->last) & ~walk->occupancy->excluded[word]))
+		return 0;
+	walk->error = E_NOENT;
+	return 1;
+}
+
+/* Excludes all ports of the block or none. 0, or the errno of the refusal. */
+static __noinline int exclude_block(struct block_walk *walk)
+{
+	if (!walk)
+		return E_INVAL;
+	walk->error = 0;
+	bpf_loop(words_of(walk->first, walk->last), exclude_word, walk, 0);
+	if (!walk->error)
+		return 0;
+	u32 word = ((walk->first >> 6) + walk->done) & (PP_PORT_WORDS - 1);
+	__sync_fetch_and_and(&walk->occupancy->excluded[word], ~walk->fresh);
+	bpf_loop(walk->done, unexclude_word, walk, 0);
+	return walk->error;
+}
+
+/* Ends the exclusion of all ports of the block, if all are excluded. Administrators take turns. */
+static __noinline int unexclude_block(struct block_walk *walk)
+{
+	u32 words;
+
+	if (!walk)
+		return E_INVAL;
+	words = words_of(walk->first, walk->last);
+	walk->error = 0;
+	bpf_loop(words, check_excluded, walk, 0);
+	if (!walk->error)
+		bpf_loop(words, unexclude_word, walk, 0);
+	return walk->error;
 }
 
 /* Straight-line arithmetic: the compiler's builtins do not build for this target, and the verifier follows branches. */

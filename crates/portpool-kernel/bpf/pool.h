@@ -65,6 +65,7 @@ struct view {
 	u16 flags;
 	u8 transport;
 	u8 shared;
+	u32 group;
 	u64 owner_socket;
 };
 
@@ -99,6 +100,7 @@ static __noinline struct pp_record *find_record(u32 index, u64 token, struct vie
 	view->flags = record->flags;
 	view->transport = record->transport;
 	view->shared = record->shared;
+	view->group = record->group;
 	view->owner_socket = record->owner_socket;
 	if (!view->id || record->token != token || FETCH(&record->id) != view->id)
 		return NULL;

@@ -52,7 +52,7 @@ static __noinline int count_subflow(struct pp_pool *pool, u32 port, u64 multipat
 		return hold_for_kernel(pool, PP_TCP, port);
 	}
 	pp_uncount(pool->index, pool->id, before);
-	error = pp_judge(pool->index, PP_TCP, port, 0);
+	error = pp_judge(pool->index, PP_TCP, port, 0, 0);
 	if (error) {
 		bpf_map_delete_elem(&multipath, &multipath_socket);
 		lower_in_use(occupancy, pool->index, PP_TCP, port);
@@ -89,7 +89,7 @@ static __always_inline int after_bind(struct bpf_sock *ctx)
 		if (outer && !BPF_CORE_READ_BITFIELD_PROBED(outer, sk_kern_sock)) {
 			/* A further path of a connection: automatic choice's port, while the program keeps the one it bound. */
 			if ((u64)BPF_CORE_READ((struct mptcp_sock *)outer, first) != (u64)sk)
-				error = pp_judge(pool->index, PP_TCP, port, 0);
+				error = pp_judge(pool->index, PP_TCP, port, 0, 0);
 			else
 				error = count_subflow(pool, port, (u64)outer);
 		} else
@@ -103,7 +103,8 @@ static __always_inline int after_bind(struct bpf_sock *ctx)
 	if (error)
 		return refuse(error);
 	mark->tried = 0;
-	error = pp_judge(pool->index, transport, port, mark->token);
+	error = JUDGE_ASSOCIATED(pool->index, transport, port, mark->token,
+				 (u64)BPF_CORE_READ(sk, __sk_common.skc_net.net));
 	if (!error)
 		return ALLOW;
 	pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(&mark->counted, 0));

@@ -195,9 +195,11 @@ __noinline int pp_drop_root(u32 index, u32 pid, u64 start, u64 token)
 
 	if (!entry)
 		return 0;
+	/* One of them: a persistent block may be lent to one root more than once. */
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < PP_SOCKET_RESERVATIONS; i++)
-		__sync_val_compare_and_swap(&entry->tokens[i], token, 0);
+		if (__sync_val_compare_and_swap(&entry->tokens[i], token, 0) == token)
+			break;
 	drop_if_empty(map, &key, entry);
 	return 0;
 }

@@ -50,7 +50,14 @@ int pp_sock_release(struct bpf_sock *ctx)
 		pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(&mark->counted, 0));
 	walk.owner = bpf_sk_storage_get(&owners, ctx, 0, 0);
 	walk.index = pool->index;
-	if (walk.owner)
+	if (walk.owner) {
+		struct lend *lend = &walk.owner->lend;
+
 		bpf_loop(PP_SOCKET_RESERVATIONS, lapse_token, &walk, 0);
+		if (lend->token && lend->pool == pool->id) {
+			pp_drop_root(pool->index, lend->pid, lend->start, lend->token);
+			pp_uncharge(pool->index, lend->uid, 0, lend->shared);
+		}
+	}
 	return ALLOW;
 }

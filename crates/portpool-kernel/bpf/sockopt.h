@@ -4,6 +4,7 @@
  * locked. A setsockopt that is not ours passes through, and quickly: every one on the machine comes by.
  */
 #include "record.h"
+#include "window.h"
 
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
@@ -14,9 +15,12 @@ struct grant {
 	struct owner *owner;
 	const struct pp_acquire *request;
 	struct net *net;
+	u64 token;
 	u32 transport;
 	u32 slot;
 	bool shared;
+	bool restored;	/* as of struct block_walk */
+	bool windowed;
 	struct process root;
 };
 
@@ -77,21 +81,26 @@ static __noinline int publish(struct grant *grant, struct view *view)
 	struct pp_record record = {};
 	u32 index = grant->pool->index;
 	void *map = bpf_map_lookup_elem(&reservations, &index);
-	u64 token = grant->request->token;
+	u64 token = grant->token;
 	struct pid_namespace *ns = NULL;
+	struct owner *owner = grant->owner;
 	struct pp_record *published;
 	struct process self;
 	int error;
 
 	if (!map)
 		return E_NOBUFS;
-	identify_current(&self);
 	record.token = token;
-	record.owner_socket = grant->owner->id;
-	record.owner_pid = self.pid;
-	record.owner_start = self.start;
-	record.owner_pid_seen = pid_seen_by_itself(leader, &ns);
-	record.pid_ns = BPF_CORE_READ(ns, ns.inum);
+	/* Nobody owns a persistent one. */
+	if (owner) {
+		identify_current(&self);
+		record.owner_socket = owner->id;
+		record.owner_pid = self.pid;
+		record.owner_start = self.start;
+		record.owner_pid_seen = pid_seen_by_itself(leader, &ns);
+		record.pid_ns = BPF_CORE_READ(ns, ns.inum);
+	}
+	record.group = view->group;
 	record.root_pid = grant->root.pid;
 	record.root_start = grant->root.start;
 	record.born = bpf_ktime_get_boot_ns();
@@ -157,9 +166,24 @@ static __noinline int claim(struct grant *grant, struct view *view)
 		.transport = grant->transport & 1,
 		.first = view->first,
 		.last = (u32)view->first + view->count - 1,
+		.restored = grant->restored,
+		.windowed = grant->windowed,
 	};
 
 	return walk.occupancy ? claim_block(&walk) : E_NOBUFS;
+}
+
+static __noinline int has_window(struct grant *grant, const struct view *view)
+{
+	if (!view || view->flags & PP_PERSISTENT)
+		return false;
+	grant->windowed = pp_may_pass(grant->pool->index, window_key(view->transport, view->first, view->count));
+	return grant->windowed;
+}
+
+static __noinline int close_window(u32 index, const struct view *view)
+{
+	return view ? pp_close_window(index, window_key(view->transport, view->first, view->count)) : 0;
 }
 
 /*
@@ -170,10 +194,12 @@ static __always_inline int take(struct grant *grant, struct view *view)
 {
 	u32 index = grant->pool->index;
 	struct pp_occupancy *totals = occupancy_of(index, PP_TCP);
-	u64 token = grant->request->token;
+	u64 token = grant->token;
 	int error;
 
 	error = totals ? claim(grant, view) : E_NOBUFS;
+	if (error == E_ADDRNOTAVAIL && has_window(grant, view))
+		error = claim(grant, view);
 	if (error) {
 		pp_uncharge(index, view->uid, view->count, view->shared);
 		return error;
@@ -189,6 +215,8 @@ static __always_inline int take(struct grant *grant, struct view *view)
 	}
 	if (error)
 		free_block(index, view);
+	else if (grant->windowed)
+		close_window(index, view);
 	return error;
 }
 
@@ -235,19 +263,40 @@ static __noinline int release(u32 index, u32 transport, u64 token)
 	struct view view;
 
 	record = find_record(index, token, &view);
-	if (!record || view.transport != transport || !is_owner(&view))
+	if (!record || view.transport != transport || view.flags & PP_PERSISTENT || !is_owner(&view))
 		return E_INVAL;
 	return end_found(index, token, record, &view) ? 0 : E_INVAL;
 }
 
-/* Spec 1.3 rules 15 to 19 and 25. */
-static __noinline int may_associate(u32 index, u32 transport, u64 token)
+/* Spec 1.3 rules 15 to 19 and 25; of a persistent block spec 5 rule 4. */
+static __noinline int may_associate(u32 index, u32 transport, u64 token, u64 net)
 {
 	struct view view;
 
 	if (!find_record(index, token, &view) || view.transport != transport)
 		return E_INVAL;
+	if (view.flags & PP_PERSISTENT)
+		return has_group(&view) || pp_capable(net, CAP_NET_ADMIN) ? 0 : E_ACCES;
 	return is_owner(&view) ? 0 : E_ACCES;
+}
+
+#include "admin.h"
+
+static __noinline int control_acquire(struct bpf_sockopt *ctx, struct pp_pool *pool, u32 transport)
+{
+	void *value = ctx->optval, *end = ctx->optval_end;
+	struct grant grant = { .pool = pool, .transport = transport };
+	struct bpf_sock *sk = ctx->sk;
+	struct pp_acquire request;
+
+	if (!pool || !sk || ctx->optlen != sizeof(request) || value + sizeof(request) > end)
+		return E_INVAL;
+	__builtin_memcpy(&request, value, sizeof(request));
+	grant.request = &request;
+	grant.token = request.token;
+	grant.net = (struct net *)net_of_context(ctx);
+	grant.owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	return grant.owner ? acquire(&grant) : E_NOBUFS;
 }
 
 static __always_inline int control(struct bpf_sockopt *ctx, struct pp_pool *pool)
@@ -255,7 +304,6 @@ static __always_inline int control(struct bpf_sockopt *ctx, struct pp_pool *pool
 	struct bpf_sock *sk = ctx->sk;
 	void *value = ctx->optval, *end = ctx->optval_end;
 	int size = ctx->optlen;
-	struct sock *socket = NULL;
 	u32 transport;
 
 	if (ctx->optname == PP_PROBE) {
@@ -274,19 +322,10 @@ static __always_inline int control(struct bpf_sockopt *ctx, struct pp_pool *pool
 		transport = PP_UDP;
 	else
 		return E_OPNOTSUPP;
-	if (ctx->optname == PP_ACQUIRE) {
-		struct grant grant = { .pool = pool, .transport = transport };
-		struct pp_acquire request;
-
-		if (size != sizeof(request) || value + sizeof(request) > end)
-			return E_INVAL;
-		__builtin_memcpy(&request, value, sizeof(request));
-		bpf_probe_read_kernel(&socket, sizeof(socket), &((struct sock_context *)ctx)->sk);
-		grant.request = &request;
-		grant.net = BPF_CORE_READ(socket, __sk_common.skc_net.net);
-		grant.owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-		return grant.owner ? acquire(&grant) : E_NOBUFS;
-	}
+	if (ctx->optname > PP_ASSOCIATE)
+		return administer(ctx, pool, transport);
+	if (ctx->optname == PP_ACQUIRE)
+		return control_acquire(ctx, pool, transport);
 	struct pp_token *named = value;
 	if (size != sizeof(*named) || (void *)(named + 1) > end)
 		return E_INVAL;
@@ -296,7 +335,7 @@ static __always_inline int control(struct bpf_sockopt *ctx, struct pp_pool *pool
 	/* Spec 3.4: the state of the socket is judged before the token. */
 	if (sk->src_port)
 		return E_INVAL;
-	int error = may_associate(pool->index, transport, token);
+	int error = may_associate(pool->index, transport, token, net_of_context(ctx));
 	if (error)
 		return error;
 	struct mark *mark = bpf_sk_storage_get(&marks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -322,7 +361,7 @@ int pp_setsockopt(struct bpf_sockopt *ctx)
 	u64 cookie;
 	int error;
 
-	if (ctx->level != PP_LEVEL || ctx->optname < PP_PROBE || ctx->optname > PP_ASSOCIATE)
+	if (ctx->level != PP_LEVEL || ctx->optname < PP_PROBE || ctx->optname > PP_LEND)
 		return pass(ctx);
 	cookie = bpf_get_netns_cookie(ctx);
 	pool = bpf_map_lookup_elem(&pools, &cookie);

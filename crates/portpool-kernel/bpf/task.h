@@ -83,6 +83,53 @@ __noinline int pp_capable(u64 namespace, u32 capability)
 	return false;
 }
 
+struct group_search {
+	const char *gids;	/* as the kernel keeps them: sorted */
+	u32 group;
+	u32 low;
+	u32 high;
+};
+
+static long look_at_group(u32 step, void *context)
+{
+	struct group_search *search = context;
+	u32 middle = (search->low + search->high) / 2, gid = 0;
+
+	if (search->low >= search->high)
+		return 1;
+	bpf_probe_read_kernel(&gid, sizeof(gid), search->gids + (u64)middle * sizeof(gid));
+	if (gid == search->group) {
+		/* Found is what low at the end says. */
+		search->low = ~0u;
+		return 1;
+	}
+	if (gid < search->group)
+		search->low = middle + 1;
+	else
+		search->high = middle;
+	return 0;
+}
+
+/* 65,536 groups, as many as the kernel lets a process have, are halved to none in 17 steps. */
+#define GROUP_STEPS 17
+
+/* Whether the caller is of a group: effective, for files, or supplementary. */
+__noinline int pp_in_group(u32 group)
+{
+	const struct cred *cred = current_task()->cred;
+	struct group_info *groups = BPF_CORE_READ(cred, group_info);
+	struct group_search search = {
+		.gids = (const char *)groups + bpf_core_field_offset(struct group_info, gid),
+		.group = group,
+		.high = BPF_CORE_READ(groups, ngroups),
+	};
+
+	if (BPF_CORE_READ(cred, egid.val) == group || BPF_CORE_READ(cred, fsgid.val) == group)
+		return true;
+	bpf_loop(GROUP_STEPS, look_at_group, &search, 0);
+	return search.low == ~0u;
+}
+
 /* The task's process id as seen from the pid namespace `ns` at `level`; 0 if not visible there. */
 static __always_inline u32 pid_seen_from(struct task_struct *leader, u32 level, struct pid_namespace *ns)
 {
@@ -201,7 +248,10 @@ struct tree_search {
 	bool right;
 };
 
-/* Whether one of the tokens a process is the root of covers the port. */
+/*
+ * Whether one of the tokens a process is the root of covers the port. A persistent block names no
+ * root: that its token is here says that it is lent (PP_LEND).
+ */
 static __noinline bool root_covers(struct pp_root *root, const struct pp_root_key *key, u32 index, u32 transport,
 				   u32 port)
 {
@@ -212,8 +262,8 @@ static __noinline bool root_covers(struct pp_root *root, const struct pp_root_ke
 		u64 token = *(volatile u64 *)&root->tokens[i];
 		struct view view;
 
-		if (token && find_record(index, token, &view) && view.transport == transport &&
-		    view.root_pid == key->pid && view.root_start == key->start && block_has(&view, port))
+		if (token && find_record(index, token, &view) && view.transport == transport && block_has(&view, port) &&
+		    (view.flags & PP_PERSISTENT || (view.root_pid == key->pid && view.root_start == key->start)))
 			return true;
 	}
 	return false;

@@ -18,7 +18,7 @@ use crate::error::{Failed, Step};
 /// RUN_DIR/lock                       one attach or detach at a time
 /// RUN_DIR/reserved-COOKIE            what attach added to ip_local_reserved_ports
 /// RUN_DIR/bpf/                       portpool's own bpf file system
-/// RUN_DIR/bpf/abi-1                  the layout version
+/// RUN_DIR/bpf/abi-2                  the layout version
 /// RUN_DIR/bpf/maps/, links/          maps and links of the one program set
 /// RUN_DIR/bpf/pool-COOKIE/           maps of one network namespace's pool
 /// ```

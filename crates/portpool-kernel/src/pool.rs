@@ -25,7 +25,7 @@ struct Inner {
 }
 
 /// Mirrors `bpf/maps.h`: the kernel refuses a map whose shape is not that of its map of maps.
-const INNER: [Inner; 6] = [
+const INNER: [Inner; 7] = [
     Inner {
         outer: "occupancies",
         shape: array("occupancy", OCCUPANCY_SIZE as u32, 2),
@@ -54,6 +54,14 @@ const INNER: [Inner; 6] = [
     Inner {
         outer: "roots",
         shape: hash("roots", 16, 256),
+        public: false,
+    },
+    Inner {
+        outer: "windows",
+        shape: MapShape {
+            max_entries: 1024,
+            ..hash("windows", 8, 48)
+        },
         public: false,
     },
 ];

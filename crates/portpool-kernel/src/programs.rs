@@ -23,7 +23,7 @@ use crate::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/portpool.bpf.o");
 
 /// The maps of the set, and the mode of their pins: the table of pools is for everybody to look at.
-const MAPS: [(&str, u32); 13] = [
+const MAPS: [(&str, u32); 14] = [
     ("pools", 0o444),
     ("occupancies", 0o600),
     ("counts", 0o600),
@@ -31,6 +31,7 @@ const MAPS: [(&str, u32); 13] = [
     ("kept", 0o600),
     ("uids", 0o600),
     ("roots", 0o600),
+    ("windows", 0o600),
     ("marks", 0o600),
     ("owners", 0o600),
     ("multipath", 0o600),

@@ -21,6 +21,7 @@ use portpool_kernel::{AttachOptions, Attached, RunDir};
 use tempfile::TempDir;
 
 const CGROUP_VARIABLE: &str = "PORTPOOL_ARENA";
+const POOL_VARIABLE: &str = "PORTPOOL_POOL";
 
 /// The arena a test's body runs in.
 #[derive(Debug)]
@@ -86,7 +87,18 @@ pub fn isolated(test: &str, body: impl FnOnce(&Arena)) {
 pub fn unattached(test: &str, body: impl FnOnce(&Arena)) {
     match env::var_os(CGROUP_VARIABLE) {
         Some(cgroup) => inside(PathBuf::from(cgroup), body),
-        None => outside(test_name(test)),
+        None => outside(test_name(test), None),
+    }
+}
+
+/// Like [`unattached`], once for each of `kinds`, in an arena where `PORTPOOL_POOL` says it.
+pub fn for_each_pool(test: &str, kinds: &[PoolKind], body: impl FnOnce(&Arena)) {
+    if let Some(cgroup) = env::var_os(CGROUP_VARIABLE) {
+        return inside(PathBuf::from(cgroup), body);
+    }
+    for kind in kinds {
+        println!("in the {kind} pool");
+        outside(test_name(test), Some(*kind));
     }
 }
 
@@ -117,7 +129,7 @@ fn inside<T>(cgroup: PathBuf, body: impl FnOnce(&Arena) -> T) -> T {
     answer
 }
 
-fn outside(test: &str) {
+fn outside(test: &str, kind: Option<PoolKind>) {
     let staging = Staging::prepare();
     let mut command = staging.command([
         test,
@@ -126,6 +138,9 @@ fn outside(test: &str) {
         "--include-ignored",
         "--test-threads=1",
     ]);
+    if let Some(kind) = kind {
+        command.env(POOL_VARIABLE, kind.to_string());
+    }
     // Kept from the output of this test: it would count the test twice.
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = portpool::process::spawn_tethered(&mut command).expect("start the arena");
@@ -146,7 +161,7 @@ fn describe(status: ExitStatus) -> String {
 }
 
 /// `crate::module::test::here` without the crate and `here`: the name libtest knows.
-fn test_name(path: &str) -> &str {
+pub fn test_name(path: &str) -> &str {
     let path = path.strip_suffix("::here").unwrap_or(path);
     path.split_once("::").map_or(path, |(_, name)| name)
 }
@@ -203,6 +218,8 @@ impl Staging {
             .args(arguments)
             .env(CGROUP_VARIABLE, &self.cgroup.path)
             .env("PORTPOOL_RUN_DIR", self.run.path().join("run"))
+            .env("XDG_RUNTIME_DIR", self.run.path())
+            .env_remove(POOL_VARIABLE)
             .env_remove("PORTPOOL_STATE_DIR");
         command
     }

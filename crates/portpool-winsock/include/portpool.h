@@ -209,7 +209,10 @@ enum portpool_refusal {
     PORTPOOL_REFUSAL_BAD_REQUEST = 19,
     PORTPOOL_REFUSAL_BUSY = 20,
     PORTPOOL_REFUSAL_VERSION_MISMATCH = 21,
-    PORTPOOL_REFUSAL_NOT_ATTACHED = 22
+    PORTPOOL_REFUSAL_NOT_ATTACHED = 22,
+    PORTPOOL_REFUSAL_NOT_PERMITTED = 23,
+    PORTPOOL_REFUSAL_NO_SUCH_BLOCK = 24,
+    PORTPOOL_REFUSAL_PERSISTENT = 25
 };
 
 /* ---- The pool ------------------------------------------------------------------------------ */

@@ -69,7 +69,7 @@ pub(crate) const fn acquire_refused(refusal: Refusal) -> Code {
         // Somebody is taking or giving back the same ports at this moment.
         Refusal::Busy => Code::ADDRINUSE,
         Refusal::NoRoom => NO_ROOM,
-        Refusal::PrivilegedPort => Code::ACCES,
+        Refusal::PrivilegedPort | Refusal::NotPermitted => Code::ACCES,
         Refusal::UidLimit
         | Refusal::SharedLimit
         | Refusal::SocketLimit
@@ -85,6 +85,8 @@ pub(crate) const fn acquire_refused(refusal: Refusal) -> Code {
         | Refusal::OutsideBlock
         | Refusal::Stranger
         | Refusal::NotAncestor
+        | Refusal::NoSuchBlock
+        | Refusal::Persistent
         | Refusal::BadRequest => Code::INVAL,
     }
 }
@@ -110,7 +112,7 @@ const fn token_refused(refusal: Refusal) -> Code {
     match refusal {
         Refusal::NotAttached | Refusal::VersionMismatch => SERVICE_UNREACHABLE,
         Refusal::UnsupportedSocket => WRONG_SOCKET,
-        Refusal::PrivilegedPort => Code::ACCES,
+        Refusal::PrivilegedPort | Refusal::NotPermitted => Code::ACCES,
         Refusal::NoMemory
         | Refusal::UidLimit
         | Refusal::SharedLimit
@@ -128,6 +130,8 @@ const fn token_refused(refusal: Refusal) -> Code {
         | Refusal::InUse
         | Refusal::Ephemeral
         | Refusal::Busy
+        | Refusal::NoSuchBlock
+        | Refusal::Persistent
         | Refusal::BadRequest => UNKNOWN_TOKEN,
     }
 }

@@ -65,6 +65,7 @@ fn reserved_or_held(elements: &[(Transport, Box<[u8]>)], now: u64) -> Occupancy 
     for (_, element) in elements {
         view.taken.union_with(&occupancy::claimed(element));
         view.taken.union_with(&occupancy::held(element));
+        view.taken.union_with(&occupancy::excluded(element));
         view.recent.union_with(&occupancy::recent(element, now));
     }
     view

@@ -22,9 +22,9 @@ mod registry;
 mod roster;
 
 pub(crate) use acquire::{acquire, namespace};
-pub(crate) use consume::{associate, associated, bind, listen};
+pub(crate) use consume::{associate, associated, bind, listen, release_token, served_transport};
 pub(crate) use held::Held;
 pub(crate) use look::{port, reservations};
 pub use passage::Technique;
 pub(crate) use passage::technique;
-pub(crate) use roster::{hand_over, is_held, release, release_token};
+pub(crate) use roster::{hand_over, is_held, release};

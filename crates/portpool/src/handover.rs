@@ -155,6 +155,28 @@ impl Reservation {
 }
 
 impl Reservation {
+    /// The silent sockets that hold the ports of the embedded pool, for a supervisor that lets other
+    /// programs past them; none in the kernel pool. There is no other descriptor of them.
+    ///
+    /// From now on whoever has the sockets holds the ports. The reservation stays listed until it
+    /// is dropped, but there is nothing left in it to consume or to hand over.
+    pub fn take_holds(&mut self) -> Vec<PortSocket> {
+        let Guard::Embedded { held, .. } = self.guard() else {
+            return Vec::new();
+        };
+        let sockets = held.iter().flat_map(|held| {
+            let transport = held.block.transport;
+            let slots = held.take().into_iter();
+            slots.map(move |slot| PortSocket {
+                transport,
+                port: slot.port(),
+                name: format!("{transport}-{}", slot.port()),
+                socket: slot.hold.into_silent().into(),
+            })
+        });
+        sockets.collect()
+    }
+
     fn socket_for_all(&self, transport: Transport, port: Port) -> Result<Socket, BindError> {
         let bound = self.bound_socket(transport, (Ipv6Addr::UNSPECIFIED, port.number()).into());
         match bound {

@@ -95,6 +95,7 @@
 #![doc = include_str!("errno.md")]
 #![deny(unsafe_code)]
 
+mod admin;
 mod choice;
 mod claim;
 mod embedded;
@@ -109,6 +110,7 @@ mod reservation;
 mod socket;
 mod sys;
 
+pub use admin::{AdminError, Caller, Lend};
 pub use embedded::Technique;
 pub use error::{
     AcquireError, AssociateError, BindError, Failure, LookError, OpenError, ReleaseError,
@@ -119,7 +121,7 @@ pub use pool::{Builder, Pool};
 pub use portpool_core::{
     Alignment, Limits, ParseError, Port, PortCount, PortRange, PortSpec, RangeError, RangeSet,
     Refusal, Request, Token, Transport, Transports, Want, Wildcard,
-    abi::{self, Counters, PoolConfig, PoolState, Record as Entry, Scope},
+    abi::{self, Counters, PoolConfig, PoolState, Record as Entry, Scope, Tenure},
 };
 pub use reservation::{Block, Reservation};
 
@@ -141,6 +143,12 @@ mod tests {
                 Operation::Control(ControlCode::Acquire) => "acquire (100)",
                 Operation::Control(ControlCode::Release) => "release (101)",
                 Operation::Control(ControlCode::Associate) => "associate (102)",
+                Operation::Control(ControlCode::Persist) => "persist (103)",
+                Operation::Control(ControlCode::Unpersist) => "unpersist (104)",
+                Operation::Control(ControlCode::Exclude) => "exclude (105)",
+                Operation::Control(ControlCode::Unexclude) => "unexclude (106)",
+                Operation::Control(ControlCode::Window) => "window (107)",
+                Operation::Control(ControlCode::Lend) => "lend (108)",
                 Operation::Bind => "`bind`",
                 Operation::Connect => "`connect`",
             };
@@ -159,6 +167,7 @@ mod tests {
 
     fn errno_name(errno: i32) -> &'static str {
         match errno {
+            libc::ENOENT => "ENOENT",
             libc::ESRCH => "ESRCH",
             libc::EACCES => "EACCES",
             libc::EBUSY => "EBUSY",

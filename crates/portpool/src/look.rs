@@ -24,6 +24,8 @@ pub struct PortState {
     pub socket_count: u32,
     /// Whether the kernel itself has it, or a socket that cannot be counted.
     pub held: bool,
+    /// Whether the administrator keeps it from reservations. Only the kernel pool knows exclusions.
+    pub excluded: bool,
     /// Whether a socket on it was closed within the last minute: placement avoids it for a while.
     pub recent: bool,
 }
@@ -113,6 +115,7 @@ impl Pool {
                 counts[at + 3],
             ]),
             held: occupancy::held(&element).contains(port),
+            excluded: occupancy::excluded(&element).contains(port),
             recent: occupancy::recent(&element, since_boot()).contains(port),
         })
     }
@@ -150,6 +153,7 @@ fn survey(
     let reserved = occupancy::claimed(&element);
     let mut taken = used.clone();
     taken.union_with(&reserved);
+    taken.union_with(&occupancy::excluded(&element));
     let (free_count, largest_free) = free_in(&taken, ranges);
     let overview = TransportOverview {
         reserved_count: reserved.count(),

@@ -11,9 +11,10 @@ use std::{
 
 use portpool_core::{
     PortRange, RangeSet, Refusal, Request, Token, Transport, Want,
-    abi::{ControlCode, Operation, Scope, errno_of, probe_bytes, refusal_of, token_bytes},
+    abi::{ControlCode, Operation, Scope, Tenure, errno_of, probe_bytes, refusal_of, token_bytes},
 };
 
+use rustix::net::sockopt;
 use socket2::SockRef;
 
 use crate::{
@@ -128,7 +129,7 @@ impl Pool {
         scope: Scope,
     ) -> Result<Reservation, AcquireError> {
         if self.is_embedded() {
-            let held = self.hold(request, scope)?;
+            let held = self.hold(request, scope, None)?;
             return Ok(Reservation::embedded(held, self.0.is_strict));
         }
         let failed = |failure| AcquireError::Failure {
@@ -224,7 +225,15 @@ impl Pool {
         };
         let transport = transport.ok_or_else(|| refused(Refusal::UnsupportedSocket))?;
         if self.is_embedded() {
-            let held = self.hold(&request, scope)?;
+            if embedded::served_transport(socket).is_none() {
+                return Err(refused(Refusal::UnsupportedSocket));
+            }
+            let owner = sockopt::socket_cookie(socket);
+            let owner = owner.map_err(|error| AcquireError::Failure {
+                request,
+                failure: Failure::of("getsockopt")(error.into()),
+            })?;
+            let held = self.hold(&request, scope, Some(owner))?;
             let first = held.first().map(|held| held.block);
             return first.ok_or_else(|| refused(Refusal::BadRequest));
         }
@@ -244,8 +253,7 @@ impl Pool {
     pub fn release_on(&self, socket: &impl AsFd, token: Token) -> Result<(), ReleaseError> {
         let socket = socket.as_fd();
         if self.is_embedded() {
-            let transport = socket::transport_of(socket);
-            return embedded::release_token(token, transport);
+            return embedded::release_token(socket, token);
         }
         release(socket, token).map_err(|error| match error {
             ReleaseError::Refused {
@@ -364,9 +372,14 @@ impl Pool {
         self.kind() == PoolKind::Embedded
     }
 
-    fn hold(&self, request: &Request, scope: Scope) -> Result<Vec<Arc<Held>>, AcquireError> {
+    fn hold(
+        &self,
+        request: &Request,
+        scope: Scope,
+        owner: Option<u64>,
+    ) -> Result<Vec<Arc<Held>>, AcquireError> {
         match scope {
-            Scope::Associated => embedded::acquire(request),
+            Scope::Associated => embedded::acquire(request, owner),
             Scope::Tree { .. } => Err(AcquireError::KernelOnly { request: *request }),
         }
     }
@@ -392,6 +405,7 @@ impl Pool {
             Ok(Some(record)) if socket::transport_of(socket) != Some(record.transport) => {
                 Refusal::WrongTransport
             }
+            Ok(Some(record)) if record.tenure != Tenure::Runtime => Refusal::Persistent,
             Ok(Some(_)) => Refusal::ForeignToken,
             Ok(None) | Err(_) => Refusal::UnknownToken,
         }

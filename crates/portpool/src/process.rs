@@ -80,8 +80,13 @@ pub fn close_inherited() -> io::Result<()> {
 /// # Errors
 /// As [`Command::spawn`].
 pub fn spawn_tethered(command: &mut Command) -> io::Result<Child> {
-    sys::tether(command);
+    tether(command);
     command.spawn()
+}
+
+/// Has the child of `command` start as [`spawn_tethered`] starts it, for who spawns it otherwise.
+pub fn tether(command: &mut Command) {
+    sys::tether(command);
 }
 
 /// Makes this process the parent of its descendants whose own parent ends, so that they stay in its

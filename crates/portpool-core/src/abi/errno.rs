@@ -14,6 +14,18 @@ pub enum ControlCode {
     Release = 101,
     /// Ties an unbound socket to a token (spec 1.3 rules 10 to 19).
     Associate = 102,
+    /// Creates a persistent reservation, which no socket owns (spec 5).
+    Persist = 103,
+    /// Deletes a persistent reservation by its ports.
+    Unpersist = 104,
+    /// Keeps ports from reservations; explicit binds stay free (spec 7).
+    Exclude = 105,
+    /// Ends that.
+    Unexclude = 106,
+    /// Lets one process claim ports that were just taken from automatic choice.
+    Window = 107,
+    /// Lets a tree of processes consume a persistent reservation until the socket is closed.
+    Lend = 108,
 }
 
 /// What can be refused: a control code, or a system call on an ordinary socket.
@@ -38,6 +50,7 @@ pub struct ErrnoRow {
     pub errno: i32,
 }
 
+const ENOENT: i32 = 2;
 const ESRCH: i32 = 3;
 const EACCES: i32 = 13;
 const EBUSY: i32 = 16;
@@ -57,6 +70,12 @@ const PROBE: Operation = Operation::Control(ControlCode::Probe);
 const ACQUIRE: Operation = Operation::Control(ControlCode::Acquire);
 const RELEASE: Operation = Operation::Control(ControlCode::Release);
 const ASSOCIATE: Operation = Operation::Control(ControlCode::Associate);
+const PERSIST: Operation = Operation::Control(ControlCode::Persist);
+const UNPERSIST: Operation = Operation::Control(ControlCode::Unpersist);
+const EXCLUDE: Operation = Operation::Control(ControlCode::Exclude);
+const UNEXCLUDE: Operation = Operation::Control(ControlCode::Unexclude);
+const WINDOW: Operation = Operation::Control(ControlCode::Window);
+const LEND: Operation = Operation::Control(ControlCode::Lend);
 const BIND: Operation = Operation::Bind;
 const CONNECT: Operation = Operation::Connect;
 
@@ -86,6 +105,7 @@ pub const ERRNO_TABLE: &[ErrnoRow] = &[
     row(RELEASE, Refusal::BadRequest, EINVAL),
     row(RELEASE, Refusal::WrongTransport, EINVAL),
     row(RELEASE, Refusal::ForeignToken, EINVAL),
+    row(RELEASE, Refusal::Persistent, EINVAL),
     row(ASSOCIATE, Refusal::NotAttached, ENOPROTOOPT),
     row(ASSOCIATE, Refusal::UnsupportedSocket, EOPNOTSUPP),
     row(ASSOCIATE, Refusal::UnknownToken, EINVAL),
@@ -94,6 +114,49 @@ pub const ERRNO_TABLE: &[ErrnoRow] = &[
     row(ASSOCIATE, Refusal::WrongTransport, EINVAL),
     row(ASSOCIATE, Refusal::ForeignToken, EACCES),
     row(ASSOCIATE, Refusal::NoMemory, ENOBUFS),
+    row(PERSIST, Refusal::NotAttached, ENOPROTOOPT),
+    row(PERSIST, Refusal::UnsupportedSocket, EOPNOTSUPP),
+    row(PERSIST, Refusal::BadRequest, EINVAL),
+    row(PERSIST, Refusal::NotPermitted, EACCES),
+    row(PERSIST, Refusal::PrivilegedPort, EACCES),
+    row(PERSIST, Refusal::DuplicateToken, EEXIST),
+    row(PERSIST, Refusal::Busy, EBUSY),
+    row(PERSIST, Refusal::PoolFull, ENOBUFS),
+    row(PERSIST, Refusal::Ephemeral, EADDRNOTAVAIL),
+    row(PERSIST, Refusal::InUse, EADDRINUSE),
+    row(UNPERSIST, Refusal::NotAttached, ENOPROTOOPT),
+    row(UNPERSIST, Refusal::UnsupportedSocket, EOPNOTSUPP),
+    row(UNPERSIST, Refusal::BadRequest, EINVAL),
+    row(UNPERSIST, Refusal::NotPermitted, EACCES),
+    row(UNPERSIST, Refusal::NoSuchBlock, ENOENT),
+    row(EXCLUDE, Refusal::NotAttached, ENOPROTOOPT),
+    row(EXCLUDE, Refusal::UnsupportedSocket, EOPNOTSUPP),
+    row(EXCLUDE, Refusal::BadRequest, EINVAL),
+    row(EXCLUDE, Refusal::NotPermitted, EACCES),
+    row(EXCLUDE, Refusal::InUse, EADDRINUSE),
+    row(UNEXCLUDE, Refusal::NotAttached, ENOPROTOOPT),
+    row(UNEXCLUDE, Refusal::UnsupportedSocket, EOPNOTSUPP),
+    row(UNEXCLUDE, Refusal::BadRequest, EINVAL),
+    row(UNEXCLUDE, Refusal::NotPermitted, EACCES),
+    row(UNEXCLUDE, Refusal::NoSuchBlock, ENOENT),
+    row(WINDOW, Refusal::NotAttached, ENOPROTOOPT),
+    row(WINDOW, Refusal::UnsupportedSocket, EOPNOTSUPP),
+    row(WINDOW, Refusal::BadRequest, EINVAL),
+    row(WINDOW, Refusal::NotPermitted, EACCES),
+    row(WINDOW, Refusal::PoolFull, ENOBUFS),
+    row(LEND, Refusal::NotAttached, ENOPROTOOPT),
+    row(LEND, Refusal::UnsupportedSocket, EOPNOTSUPP),
+    row(LEND, Refusal::UnknownToken, EINVAL),
+    row(LEND, Refusal::BadRequest, EINVAL),
+    row(LEND, Refusal::WrongTransport, EINVAL),
+    row(LEND, Refusal::ForeignToken, EACCES),
+    row(LEND, Refusal::NotAncestor, ESRCH),
+    row(LEND, Refusal::SocketLimit, EMFILE),
+    row(LEND, Refusal::UidLimit, EDQUOT),
+    row(LEND, Refusal::SharedLimit, ENOSPC),
+    row(LEND, Refusal::PoolFull, ENOBUFS),
+    row(LEND, Refusal::Busy, EBUSY),
+    row(LEND, Refusal::NoMemory, ENOBUFS),
     row(BIND, Refusal::Stranger, EACCES),
     row(BIND, Refusal::ForeignToken, EACCES),
     row(BIND, Refusal::OutsideBlock, EADDRNOTAVAIL),
@@ -167,6 +230,12 @@ mod tests {
                 ASSOCIATE => "associate",
                 BIND => "`bind`",
                 CONNECT => "`connect`",
+                PERSIST => "persist",
+                UNPERSIST => "unpersist",
+                EXCLUDE => "exclude",
+                UNEXCLUDE => "unexclude",
+                WINDOW => "window",
+                LEND => "lend",
             };
             let errno = cells[3].split_once(' ').map(|(_, number)| number);
             assert_eq!(cells[1], operation, "{text}");

@@ -9,7 +9,7 @@ pub const ACQUIRE_SIZE: usize = 32;
 /// Bytes of a record in the map `reservations`.
 pub const RECORD_SIZE: usize = 96;
 /// Bytes of one transport's element of the map `occupancy`.
-pub const OCCUPANCY_SIZE: usize = 36_888;
+pub const OCCUPANCY_SIZE: usize = 45_080;
 /// Bytes of one word's element of the map `counts`: how many sockets are bound to each of 64 ports.
 pub const COUNTS_SIZE: usize = 256;
 /// Bytes of a pool's element of the map `pools`.
@@ -17,6 +17,8 @@ pub const POOL_SIZE: usize = 320;
 
 const FLAG_TREE: u16 = 1;
 const FLAG_ZERO: u16 = 2;
+const FLAG_PERSISTENT: u16 = 4;
+const FLAG_GROUP: u16 = 8;
 
 /// Who may consume a block without associating.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -80,6 +82,18 @@ pub fn probe_bytes() -> [u8; 8] {
     bytes
 }
 
+/// How long a reservation lasts, and who may consume it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tenure {
+    /// It ends with its owner socket; its owner process consumes it.
+    Runtime,
+    /// It ends when it is deleted; the administrator consumes it, and the members of a group.
+    Persistent {
+        /// The group, as the initial user namespace numbers it.
+        group: Option<u32>,
+    },
+}
+
 /// A live reservation as the kernel keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -89,9 +103,13 @@ pub struct Record {
     pub transport: Transport,
     /// Its ports.
     pub range: PortRange,
-    /// Effective uid of the owner, as the initial user namespace numbers it.
+    /// Runtime or persistent.
+    pub tenure: Tenure,
+    /// Effective uid of the owner, as the initial user namespace numbers it. Of a persistent block:
+    /// of who made it.
     pub uid: u32,
-    /// Process id of the owner, as the initial pid namespace numbers it.
+    /// Process id of the owner, as the initial pid namespace numbers it. Of a persistent block: 0,
+    /// as are the others.
     pub owner_pid: u32,
     /// Process id of the owner as it sees itself, in the pid namespace `pid_namespace`.
     pub owner_pid_seen: u32,
@@ -106,7 +124,8 @@ pub struct Record {
     pub born: u64,
     /// Whether it counts against its uid and against the share of callers without `CAP_NET_ADMIN`.
     pub shared: bool,
-    /// Command name of the owner when it acquired, at most 15 bytes.
+    /// Command name of the owner when it acquired, or of who made the persistent block, at most 15
+    /// bytes.
     pub command: String,
 }
 
@@ -117,7 +136,13 @@ impl Record {
         if read_u64(bytes, 0) == 0 {
             return None;
         }
-        let tree = read_u16(bytes, 72) & FLAG_TREE != 0;
+        let flags = read_u16(bytes, 72);
+        let tree = flags & FLAG_TREE != 0;
+        let group = (flags & FLAG_GROUP != 0).then(|| read_u32(bytes, 76));
+        let tenure = match flags & FLAG_PERSISTENT {
+            0 => Tenure::Runtime,
+            _ => Tenure::Persistent { group },
+        };
         let command = &bytes[80..96];
         let length = command
             .iter()
@@ -131,6 +156,7 @@ impl Record {
                 Transport::Udp
             },
             range: PortRange::from_numbers(read_u16(bytes, 68), read_u16(bytes, 70)).ok()?,
+            tenure,
             uid: read_u32(bytes, 64),
             owner_pid: read_u32(bytes, 48),
             owner_pid_seen: read_u32(bytes, 56),
@@ -271,6 +297,7 @@ pub mod occupancy {
     const RECENT: usize = 16_384;
     const IN_USE: usize = 32_768;
     const RECENT_EPOCH: usize = 36_864;
+    const EXCLUDED: usize = 36_888;
 
     /// A generation of recently used ports lasts 2 to this power nanoseconds (34 s).
     pub const RECENT_SHIFT: u32 = 35;
@@ -283,6 +310,11 @@ pub mod occupancy {
     /// Ports of kernel sockets and of sockets that no hook can count.
     pub fn held(bytes: &[u8]) -> PortBitmap {
         bitmap(bytes, HELD)
+    }
+
+    /// Ports that the administrator keeps from reservations.
+    pub fn excluded(bytes: &[u8]) -> PortBitmap {
+        bitmap(bytes, EXCLUDED)
     }
 
     /// Ports a socket was closed on in the last 34 to 69 s; `now` is in nanoseconds since boot.

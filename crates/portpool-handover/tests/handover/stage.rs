@@ -131,8 +131,18 @@ impl Run {
     }
 
     pub(crate) fn tell(&mut self) {
+        self.write("\n");
+    }
+
+    /// Has the shell of a program of the table obey.
+    pub(crate) fn order(&mut self, order: &str) {
+        self.write(&format!("{order}\n"));
+        assert_ne!(self.line(), "", "{order}: no answer");
+    }
+
+    fn write(&mut self, text: &str) {
         let stdin = self.stdin.as_mut().expect("standard input");
-        stdin.write_all(b"\n").expect("write");
+        stdin.write_all(text.as_bytes()).expect("write");
     }
 
     pub(crate) fn stop_program(&mut self, signal: Signal) {

@@ -14,6 +14,7 @@
 //!                             an answer of `failed: WHY` says that it was refused
 //! findings RUN                what doctor finds: NAME=VERDICT, one after the other
 //! raw NAME CODE LENGTH         a control code with zeros for its value
+//! bytes NAME CODE HEX          a control code with these bytes for its value
 //! inherit NAME NUMBER          the socket a parent left open under a number
 //! pid                          its process id
 //! euid UID                     another effective uid from here on
@@ -23,6 +24,10 @@
 //! in NAME ORDER ...            has the child obey an order
 //! end NAME                     kill -9 of the child
 //! ```
+//!
+//! With `PORTPOOL_POOL=embedded` the orders about reservations go to the library, which has no control
+//! codes to send: TOKEN is then only this actor's name for the reservation. An acquire answers its
+//! token, and closing a socket releases what was acquired on it, as the kernel would.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -34,7 +39,7 @@ use std::{
     process::{self, Command},
 };
 
-use portpool::{PortRange, Token};
+use portpool::{Pool, PortRange, Refusal, Token, Want};
 use portpool_core::abi::{self, Acquire, ControlCode, Scope};
 use portpool_kernel::{AttachOptions, RunDir};
 use portpool_testkit::{
@@ -44,7 +49,10 @@ use portpool_testkit::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 fn main() -> io::Result<()> {
-    let mut sockets = Sockets::default();
+    let mut sockets = Sockets {
+        embedded: Embedded::from_env()?,
+        ..Sockets::default()
+    };
     for line in io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -66,19 +74,30 @@ fn main() -> io::Result<()> {
 }
 
 #[derive(Default)]
-struct Sockets(BTreeMap<String, Socket>, BTreeMap<String, Actor>);
+struct Sockets {
+    sockets: BTreeMap<String, Socket>,
+    children: BTreeMap<String, Actor>,
+    embedded: Option<Embedded>,
+}
 
 impl Sockets {
     fn obey(&mut self, words: &[&str]) -> io::Result<String> {
         match words {
             ["socket", name, kind] => {
-                self.0.insert((*name).to_owned(), open(kind)?);
+                self.sockets.insert((*name).to_owned(), open(kind)?);
             }
             ["option", name, option] => set_option(self.of(name)?, option)?,
             ["bind", name, address] => {
-                self.of(name)?.bind(&parse::<SocketAddr>(address)?.into())?;
+                let (socket, address) = (self.of(name)?, parse::<SocketAddr>(address)?);
+                match &self.embedded {
+                    Some(embedded) => embedded.pool.bind(socket, address)?,
+                    None => socket.bind(&address.into())?,
+                }
             }
-            ["listen", name] => self.of(name)?.listen(16)?,
+            ["listen", name] => match &self.embedded {
+                Some(embedded) => embedded.pool.listen(self.of(name)?, 16)?,
+                None => self.of(name)?.listen(16)?,
+            },
             ["connect", name, address] => {
                 self.of(name)?
                     .connect(&parse::<SocketAddr>(address)?.into())?;
@@ -89,9 +108,16 @@ impl Sockets {
             }
             ["accept", name, accepted] => {
                 let (socket, _) = self.of(name)?.accept()?;
-                self.0.insert((*accepted).to_owned(), socket);
+                self.sockets.insert((*accepted).to_owned(), socket);
             }
-            ["close", name] => drop(self.0.remove(*name)),
+            ["close", name] => {
+                if let (Some(embedded), Some(socket)) =
+                    (&mut self.embedded, self.sockets.get(*name))
+                {
+                    embedded.release_all(name, socket);
+                }
+                drop(self.sockets.remove(*name));
+            }
             ["address", name] => {
                 let address = self.of(name)?.local_addr()?;
                 return Ok(address
@@ -100,16 +126,21 @@ impl Sockets {
             }
             ["fd", name] => return Ok(self.of(name)?.as_raw_fd().to_string()),
             ["acquire", name, first, count, token, scope @ ..] => {
-                self.acquire(name, first, count, token, scope)?;
+                return self.acquire(name, first, count, token, scope);
             }
             ["raw", name, code, length] => {
                 let value = vec![0; parse(length)?];
                 let claimed = value.len() as i64;
                 set_raw(self.of(name)?, abi::LEVEL, parse(code)?, &value, claimed)?;
             }
+            ["bytes", name, code, hex] => {
+                let value = bytes_of(hex)?;
+                let claimed = value.len() as i64;
+                set_raw(self.of(name)?, abi::LEVEL, parse(code)?, &value, claimed)?;
+            }
             ["inherit", name, number] => {
                 let socket = Socket::from(inherited(parse(number)?)?);
-                self.0.insert((*name).to_owned(), socket);
+                self.sockets.insert((*name).to_owned(), socket);
             }
             ["pid"] => return Ok(process::id().to_string()),
             ["euid", uid] => set_effective_uid(parse(uid)?)?,
@@ -125,14 +156,20 @@ impl Sockets {
                 self.start(name, command.args(arguments).arg(env::current_exe()?));
             }
             ["in", name, order @ ..] => {
-                let child = self.1.get_mut(*name);
+                let child = self.children.get_mut(*name);
                 let child = child.ok_or_else(|| io::Error::other("no such child"))?;
                 let answer = child.ask(&order.join(" "));
                 return answer.map_err(|error| io::Error::from_raw_os_error(error.0));
             }
-            ["end", name] => drop(self.1.remove(*name)),
-            ["associate", name, token] => self.control(name, ControlCode::Associate, token)?,
-            ["release", name, token] => self.control(name, ControlCode::Release, token)?,
+            ["end", name] => drop(self.children.remove(*name)),
+            ["associate", name, token] => match &self.embedded {
+                Some(embedded) => embedded.associate(self.of(name)?, token)?,
+                None => self.control(name, ControlCode::Associate, token)?,
+            },
+            ["release", name, token] => match &self.embedded {
+                Some(embedded) => embedded.release(self.of(name)?, token)?,
+                None => self.control(name, ControlCode::Release, token)?,
+            },
             ["hammer", kind, address, times] => return hammer(kind, address, parse(times)?),
             ["attach", run, cgroup] => return Ok(attach(run, cgroup)),
             ["detach", run, force @ ..] => return Ok(detach(run, force == ["force"])),
@@ -143,23 +180,23 @@ impl Sockets {
     }
 
     fn start(&mut self, name: &str, command: &mut Command) {
-        self.1.insert(name.to_owned(), Actor::spawn(command));
+        self.children.insert(name.to_owned(), Actor::spawn(command));
     }
 
     fn of(&self, name: &str) -> io::Result<&Socket> {
-        self.0
+        self.sockets
             .get(name)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
     }
 
     fn acquire(
-        &self,
+        &mut self,
         name: &str,
         first: &str,
         count: &str,
         token: &str,
         scope: &[&str],
-    ) -> io::Result<()> {
+    ) -> io::Result<String> {
         let scope = match scope {
             [] => Scope::Associated,
             ["tree"] => Scope::Tree {
@@ -178,13 +215,18 @@ impl Sockets {
         };
         let range =
             PortRange::from_numbers(parse(first)?, parse(count)?).map_err(io::Error::other)?;
+        if let Some(embedded) = &mut self.embedded {
+            let socket = self.sockets.get(name).ok_or(io::ErrorKind::NotFound)?;
+            return embedded.acquire(name, socket, range, token, scope);
+        }
         let request = Acquire {
             range,
             token: token_of(token)?,
             scope,
         }
         .to_bytes();
-        self.set(name, ControlCode::Acquire, &request)
+        self.set(name, ControlCode::Acquire, &request)?;
+        Ok(token.to_owned())
     }
 
     fn control(&self, name: &str, code: ControlCode, token: &str) -> io::Result<()> {
@@ -200,6 +242,80 @@ impl Sockets {
             value.len() as i64,
         )
     }
+}
+
+/// What the library holds for this actor.
+struct Embedded {
+    pool: Pool,
+    /// By the actor's own name for it: the name of the socket it was acquired on, and its token.
+    tokens: BTreeMap<String, (String, Token)>,
+}
+
+impl Embedded {
+    fn from_env() -> io::Result<Option<Embedded>> {
+        if env::var("PORTPOOL_POOL").as_deref() != Ok("embedded") {
+            return Ok(None);
+        }
+        Ok(Some(Embedded {
+            pool: Pool::open().map_err(io::Error::other)?,
+            tokens: BTreeMap::new(),
+        }))
+    }
+
+    fn acquire(
+        &mut self,
+        name: &str,
+        socket: &Socket,
+        range: PortRange,
+        token: &str,
+        scope: Scope,
+    ) -> io::Result<String> {
+        let granted = self.pool.acquire_on(socket, &Want::Specific(range), scope);
+        let block =
+            granted.map_err(|error| refused(ControlCode::Acquire, error.refusal(), error))?;
+        let entry = (name.to_owned(), block.token);
+        self.tokens.insert(token.to_owned(), entry);
+        Ok(block.token.value().to_string())
+    }
+
+    fn associate(&self, socket: &Socket, token: &str) -> io::Result<()> {
+        let associated = self.pool.associate(socket, self.token(token)?);
+        associated.map_err(|error| refused(ControlCode::Associate, error.refusal(), error))
+    }
+
+    fn release(&self, socket: &Socket, token: &str) -> io::Result<()> {
+        let released = self.pool.release_on(socket, self.token(token)?);
+        released.map_err(|error| refused(ControlCode::Release, error.refusal(), error))
+    }
+
+    fn release_all(&mut self, name: &str, socket: &Socket) {
+        self.tokens.retain(|_, (owner, token)| {
+            let is_owner = owner == name;
+            if is_owner {
+                // It may have been released already.
+                drop(self.pool.release_on(socket, *token));
+            }
+            !is_owner
+        });
+    }
+
+    /// A token by this actor's name for it, or one of another process as it is.
+    fn token(&self, text: &str) -> io::Result<Token> {
+        match self.tokens.get(text) {
+            Some((_, token)) => Ok(*token),
+            None => token_of(text),
+        }
+    }
+}
+
+/// A refusal as the number of the control code, which the embedded pool does not have.
+fn refused(
+    code: ControlCode,
+    refusal: Option<Refusal>,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> io::Error {
+    let number = refusal.and_then(|it| abi::errno_of(abi::Operation::Control(code), it));
+    number.map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error)
 }
 
 fn hammer(kind: &str, address: &str, times: u32) -> io::Result<String> {
@@ -245,6 +361,13 @@ fn findings(run: &str) -> String {
 /// Tokens are plain decimal numbers here.
 fn token_of(text: &str) -> io::Result<Token> {
     Token::new(parse(text)?).ok_or_else(|| io::Error::other("token 0"))
+}
+
+fn bytes_of(hex: &str) -> io::Result<Vec<u8>> {
+    let pairs = hex.as_bytes().chunks(2);
+    let text = pairs.map(|pair| std::str::from_utf8(pair).map_err(io::Error::other));
+    text.map(|pair| u8::from_str_radix(pair?, 16).map_err(io::Error::other))
+        .collect()
 }
 
 fn parse<T: std::str::FromStr>(text: &str) -> io::Result<T> {

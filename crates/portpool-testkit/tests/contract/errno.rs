@@ -1,5 +1,7 @@
 //! Every row of the table of operation, refusal and errno, provoked for real.
 
+mod admin;
+
 use std::{
     net::Ipv6Addr,
     process::Command,
@@ -9,28 +11,32 @@ use std::{
 
 use portpool::{
     Block, Limits, Pool, Refusal, Scope,
-    abi::{ControlCode, ERRNO_TABLE, Operation},
+    abi::{ControlCode, ERRNO_TABLE, Operation, probe_bytes},
     process::pass_socket,
 };
 use portpool_kernel::AttachOptions;
-use portpool_testkit::{Actor, Arena, Errno, in_bare_arena};
+use portpool_testkit::{Actor, Errno};
 use socket2::Socket;
 
+use crate::column::Stage;
 use crate::kit::{
-    ACTOR, NOBODY, RawAcquire, any, associated, bind, bind_port, connect, control, exactly, grant,
-    peer, raw_associate, raw_release, refusal, set_sysctl, socket, tcp, udp,
+    ACTOR, NOBODY, RawAcquire, any, assert_grantable, associated, bind, bind_port, connect,
+    control, exactly, grant, peer, raw_associate, raw_release, refusal, set_sysctl, socket, tcp,
+    udp,
 };
 
 const PROBE: Operation = Operation::Control(ControlCode::Probe);
 const ACQUIRE: Operation = Operation::Control(ControlCode::Acquire);
 const RELEASE: Operation = Operation::Control(ControlCode::Release);
 const ASSOCIATE: Operation = Operation::Control(ControlCode::Associate);
+const PERSIST: Operation = Operation::Control(ControlCode::Persist);
+const LEND: Operation = Operation::Control(ControlCode::Lend);
 const BIND: Operation = Operation::Bind;
 const CONNECT: Operation = Operation::Connect;
 
 #[test]
 fn every_refusal_answers_with_the_errno_of_the_table() {
-    in_bare_arena!(|arena| {
+    bare_case!(|arena| {
         let mut seen = Seen::default();
         unattached(&mut seen);
         while_attaching(arena, &mut seen);
@@ -38,6 +44,7 @@ fn every_refusal_answers_with_the_errno_of_the_table() {
         codes(&pool, &mut seen);
         acquire(&pool, &mut seen);
         consume(&pool, &mut seen);
+        admin::codes(&pool, &mut seen);
         limits(arena, &mut seen);
         for row in ERRNO_TABLE {
             let provoked = seen.0.iter().find(|(operation, refusal, _)| {
@@ -61,8 +68,8 @@ fn every_refusal_answers_with_the_errno_of_the_table() {
 /// capabilities inside a user namespace of one's own.
 #[test]
 fn privileged_ports_need_the_capability_in_the_namespace_of_the_pool() {
-    in_bare_arena!(|arena| {
-        arena.attach();
+    bare_case!(|arena| {
+        arena.attach_if_kernel();
         let pool = arena.pool();
         let mut nobody = Actor::start_as(ACTOR, NOBODY);
         // It has every capability, but in a user namespace of its own.
@@ -85,9 +92,7 @@ fn privileged_ports_need_the_capability_in_the_namespace_of_the_pool() {
             }
             assert_eq!(ask(prefix, 1_024, 1), Ok(()));
         }
-        let owner = tcp();
-        grant(&pool, &owner, "80");
-        drop(owner);
+        assert_grantable(&pool, tcp(), "80");
         set_sysctl("ipv4/ip_unprivileged_port_start", "80");
         assert_eq!(ask("", 80, 1), Ok(()));
         assert_eq!(ask("", 79, 1), Err(Errno::ACCES));
@@ -110,7 +115,7 @@ impl Seen {
 
 fn unattached(seen: &mut Seen) {
     for (operation, code, value) in [
-        (PROBE, 99, vec![1, 0, 0, 0, 0, 0, 0, 0]),
+        (PROBE, 99, probe_bytes().to_vec()),
         (ACQUIRE, 100, RawAcquire::new(20_000, 1, 7).to_bytes()),
         (RELEASE, 101, vec![7; 8]),
         (ASSOCIATE, 102, vec![7; 8]),
@@ -120,36 +125,46 @@ fn unattached(seen: &mut Seen) {
             seen.note(operation, Refusal::NotAttached, answer);
         }
     }
+    admin::unattached(seen);
 }
 
 /// Between the moment a new pool is there and the moment it has counted the sockets bound before,
 /// it is busy. Another thread asks all the while; should it never be let run then, once more.
-fn while_attaching(arena: &Arena, seen: &mut Seen) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let asking = thread::spawn(|| {
-            let owner = tcp();
-            let mut busy = None;
-            loop {
-                match RawAcquire::new(20_000, 1, 7).on(&owner) {
-                    Ok(()) => return busy,
-                    Err(Errno(libc::ENOPROTOOPT)) => {}
-                    Err(errno) => busy = Some(errno),
+fn while_attaching(arena: &Stage<'_>, seen: &mut Seen) {
+    let acquire = || RawAcquire::new(20_000, 1, 7).on(&tcp());
+    let cases: [(Operation, fn() -> _); 3] = [
+        (LEND, || admin::lend_raw(&tcp(), 7)),
+        (PERSIST, || admin::persist_raw(&tcp(), 20_000, 1, 7)),
+        (ACQUIRE, acquire),
+    ];
+    for (operation, ask) in cases {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            // No pool of an earlier case.
+            drop(portpool_kernel::detach(arena.run(), true));
+            let asking = thread::spawn(move || {
+                let mut busy = None;
+                loop {
+                    match ask() {
+                        Err(Errno(libc::ENOPROTOOPT)) => {}
+                        Err(errno @ Errno(libc::EBUSY)) => busy = Some(errno),
+                        Ok(()) | Err(_) => return busy,
+                    }
                 }
+            });
+            arena.attach();
+            if let Some(errno) = asking.join().expect("the asking thread") {
+                seen.note(operation, Refusal::Busy, Err::<(), _>(errno));
+                break;
             }
-        });
-        arena.attach();
-        if let Some(errno) = asking.join().expect("the asking thread") {
-            return seen.note(ACQUIRE, Refusal::Busy, Err::<(), _>(errno));
+            assert!(Instant::now() < deadline, "never busy");
         }
-        assert!(Instant::now() < deadline, "never busy");
-        portpool_kernel::detach(arena.run(), true).expect("detach");
     }
 }
 
 /// Malformed codes, wrong sockets, wrong tokens.
 fn codes(pool: &Pool, seen: &mut Seen) {
-    let answer = control(&tcp(), 99, &[2, 0, 0, 0, 0, 0, 0, 0]);
+    let answer = control(&tcp(), 99, &[1, 0, 0, 0, 0, 0, 0, 0]);
     seen.note(PROBE, Refusal::VersionMismatch, answer);
     seen.note(PROBE, Refusal::BadRequest, control(&tcp(), 99, &[1]));
     let owner = tcp();
@@ -278,7 +293,7 @@ fn consume(pool: &Pool, seen: &mut Seen) {
 }
 
 /// The limits of all callers together, in a pool attached anew over the live one.
-fn limits(arena: &Arena, seen: &mut Seen) {
+fn limits(arena: &Stage<'_>, seen: &mut Seen) {
     let limits = Limits {
         reservations_max: 300,
         shared_percent: 1,
@@ -311,6 +326,7 @@ fn limits(arena: &Arena, seen: &mut Seen) {
     let answer = actors[1].ask("acquire o 12002 1 105");
     seen.note(ACQUIRE, Refusal::SharedLimit, answer);
     drop(actors);
+    admin::lend_limits(&pool, seen);
 
     let mut owners: Vec<(Socket, Block)> = Vec::new();
     let wanted = any(1);
@@ -321,6 +337,7 @@ fn limits(arena: &Arena, seen: &mut Seen) {
     }
     let answer = RawAcquire::new(19_000, 1, 7).on(&tcp());
     seen.note(ACQUIRE, Refusal::PoolFull, answer);
+    admin::pool_full(&pool, seen);
     owners.pop();
     RawAcquire::new(19_000, 1, 7)
         .on(&tcp())

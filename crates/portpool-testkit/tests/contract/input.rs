@@ -8,7 +8,7 @@ use std::{
 
 use portpool::{Scope, abi};
 use portpool_testkit::{
-    Actor, Errno, Size, in_arena,
+    Actor, Errno, Size,
     sys::{self, EdgeOfMemory, set_at, set_raw},
 };
 use socket2::Socket;
@@ -20,11 +20,11 @@ use crate::kit::{
 
 const PROBE: i32 = 99;
 const ACQUIRE: i32 = 100;
-const ASSOCIATE: i32 = 102;
+const LEND: i32 = 108;
 
 #[test]
 fn each_field_of_a_request_is_checked() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let owner = tcp();
         let good = RawAcquire::new(20_000, 4, 7);
@@ -84,9 +84,9 @@ fn each_field_of_a_request_is_checked() {
         good.on(&owner).expect("the good request");
         raw_release(&owner, 7).expect("release");
         for (bytes, expected) in [
-            ([2, 0, 0, 0, 0, 0, 0, 0], Errno(libc::EPROTO)),
+            ([1, 0, 0, 0, 0, 0, 0, 0], Errno(libc::EPROTO)),
             ([0; 8], Errno(libc::EPROTO)),
-            ([1, 0, 0, 0, 1, 0, 0, 0], Errno::INVAL),
+            ([2, 0, 0, 0, 1, 0, 0, 0], Errno::INVAL),
         ] {
             assert_eq!(control(&owner, PROBE, &bytes), Err(expected));
         }
@@ -97,13 +97,13 @@ fn each_field_of_a_request_is_checked() {
 /// Every option name around ours with every length, claimed and real, at good and bad addresses.
 #[test]
 fn malformed_control_codes_are_refused_and_leave_no_trace() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let before = sys::kernel_log().expect("the kernel's log");
         assert!(sys::in_fork(|| {
             sys::become_uid(NOBODY).expect("setuid");
             for kind in ["tcp4", "udp6"] {
                 let target = socket(kind);
-                for name in 90..=110 {
+                for name in 90..=120 {
                     lengths(&target, name);
                     addresses(&target, name);
                 }
@@ -118,7 +118,7 @@ fn malformed_control_codes_are_refused_and_leave_no_trace() {
 /// Without a pool in its namespace a control code is an option nobody knows, whatever its length.
 #[test]
 fn control_codes_without_a_pool_are_unknown_options() {
-    in_arena!(|_| {
+    case!(|_| {
         let before = sys::kernel_log().expect("the kernel's log");
         let mut unshare = Command::new("unshare");
         let elsewhere = unshare.args(["-n", ACTOR]);
@@ -127,7 +127,7 @@ fn control_codes_without_a_pool_are_unknown_options() {
         for order in ["acquire s 20000 4 7", "associate s 7", "release s 7"] {
             assert_eq!(elsewhere.ask(order), Err(Errno(libc::ENOPROTOOPT)));
         }
-        for name in 99..=102 {
+        for name in PROBE..=LEND {
             for length in [0, 8, 32, 4096, 4097, 65_536] {
                 let order = format!("raw s {name} {length}");
                 assert_eq!(
@@ -143,7 +143,7 @@ fn control_codes_without_a_pool_are_unknown_options() {
 
 #[test]
 fn random_control_codes_grant_nothing_but_what_they_validly_ask() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let before = sys::kernel_log().expect("the kernel's log");
         let seed = seed();
         println!("seed {seed}");
@@ -173,7 +173,7 @@ fn random_control_codes_grant_nothing_but_what_they_validly_ask() {
 /// Options of others, of any length, are answered as without a pool.
 #[test]
 fn options_of_others_pass_through_whatever_their_length() {
-    in_arena!(|_| {
+    case!(|_| {
         let before = sys::kernel_log().expect("the kernel's log");
         let socket = tcp();
         for length in [4, 8, 4096, 8192, 65_536] {
@@ -206,7 +206,7 @@ fn lengths(target: &Socket, name: i32) {
     ] {
         // 0xff.. is no token and no version, and as a request it is past the last port.
         let expected = match (name, length) {
-            (PROBE..=ASSOCIATE, _) => libc::EINVAL,
+            (PROBE..=LEND, _) => libc::EINVAL,
             _ => libc::ENOPROTOOPT,
         };
         let answer = set_raw(target, abi::LEVEL, name, &value, length);
@@ -250,7 +250,7 @@ fn addresses(target: &Socket, name: i32) {
         let error = errno(&answer.expect_err("zeros"));
         let expected = match name {
             PROBE if length == 8 => libc::EPROTO,
-            PROBE..=ASSOCIATE => libc::EINVAL,
+            PROBE..=LEND => libc::EINVAL,
             _ => libc::ENOPROTOOPT,
         };
         assert_eq!(error, Errno(expected), "{name}, {length} zeros");
@@ -262,7 +262,7 @@ fn addresses(target: &Socket, name: i32) {
 fn odd_address(target: &Socket, name: i32) {
     let request = RawAcquire::new(20_000, 4, 7).to_bytes();
     let value = match name {
-        PROBE => &[1, 0, 0, 0, 0, 0, 0, 0][..],
+        PROBE => &abi::probe_bytes()[..],
         ACQUIRE => &request,
         _ => return,
     };
@@ -281,7 +281,7 @@ fn odd_address(target: &Socket, name: i32) {
 fn random_round(random: &mut Random, sockets: &[Socket; 4], round: u32) -> bool {
     let socket = &sockets[random.below(4)];
     let is_tcp = socket.r#type().expect("type") == socket2::Type::STREAM;
-    let name = 98 + random.below(6) as i32;
+    let name = 98 + random.below(12) as i32;
     let mut value = if random.below(2) == 0 {
         let request = RawAcquire {
             flags: random.below(4) as u16,
@@ -310,10 +310,11 @@ fn random_round(random: &mut Random, sockets: &[Socket; 4], round: u32) -> bool 
     }
     let context = format!("round {round}: option {name}, {value:?}");
     if name == PROBE {
-        assert_eq!(value, [1, 0, 0, 0, 0, 0, 0, 0], "{context}");
+        assert_eq!(value, abi::probe_bytes(), "{context}");
         return false;
     }
-    // Nothing is reserved between rounds, so there is no token to associate with or to release.
+    // Nothing is reserved between rounds, so there is no token to associate with, to release or to
+    // lend, and the caller is no administrator.
     assert_eq!(name, ACQUIRE, "{context}");
     let request = parse(&value).expect("32 bytes");
     let last = u32::from(request.first) + u32::from(request.count) - 1;

@@ -9,8 +9,10 @@ use portpool::{
     AcquireError, Alignment, Block, Pool, PortCount, PortRange, Refusal, Request, Scope, Token,
     Transport, Transports, Want, Wildcard, abi,
 };
-use portpool_testkit::{Arena, Errno, sys};
+use portpool_testkit::{Errno, sys};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::column::{EMBEDDED, Stage, is_embedded};
 
 pub(crate) const ACTOR: &str = env!("CARGO_BIN_EXE_portpool-actor");
 
@@ -53,10 +55,22 @@ pub(crate) fn udp() -> Socket {
 /// Binds and answers the port.
 pub(crate) fn bind(socket: &Socket, address: &str) -> Result<u16, Errno> {
     let address: SocketAddr = address.parse().expect("an address");
-    socket
-        .bind(&address.into())
-        .map_err(|error| errno(&error))?;
+    // Where no kernel pool decides a bind(2), the library's bind is the one that consumes.
+    let bound = match is_embedded() {
+        true => EMBEDDED.bind(socket, address),
+        false => socket.bind(&address.into()),
+    };
+    bound.map_err(|error| errno(&error))?;
     Ok(port_of(socket))
+}
+
+/// Listens on a bound socket.
+pub(crate) fn listen(socket: &Socket, backlog: u32) {
+    let listening = match is_embedded() {
+        true => EMBEDDED.listen(socket, backlog),
+        false => socket.listen(i32::try_from(backlog).expect("a backlog")),
+    };
+    listening.expect("listen");
 }
 
 /// Binds to a port of the loopback address of the socket's family.
@@ -129,6 +143,23 @@ pub(crate) fn grant(pool: &Pool, socket: &Socket, ports: &str) -> Block {
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// The end of an owner socket and of all it owns: the kernel pool sees to it, elsewhere the program
+/// releases.
+pub(crate) fn lapse(pool: &Pool, owner: Socket, tokens: &[Token]) {
+    if is_embedded() {
+        for token in tokens {
+            pool.release_on(&owner, *token).expect("release");
+        }
+    }
+    drop(owner);
+}
+
+/// Acquires what must be granted, and gives it back.
+pub(crate) fn assert_grantable(pool: &Pool, owner: Socket, ports: &str) {
+    let token = grant(pool, &owner, ports).token;
+    lapse(pool, owner, &[token]);
+}
+
 /// Acquires on a socket what must be refused.
 pub(crate) fn refusal(pool: &Pool, socket: &Socket, want: &Want) -> Refusal {
     refused(pool.acquire_on(socket, want, Scope::Associated))
@@ -189,12 +220,24 @@ impl RawAcquire {
     }
 }
 
+/// The order to an actor to issue a control code with any value on the socket `name`.
+pub(crate) fn order(name: &str, code: abi::ControlCode, value: &[u8]) -> String {
+    let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("bytes {name} {} {hex}", code as i32)
+}
+
 /// A control code as raw bytes.
 pub(crate) fn control(socket: &Socket, code: i32, value: &[u8]) -> Result<(), Errno> {
     sys::set_raw(socket, abi::LEVEL, code, value, value.len() as i64).map_err(|error| errno(&error))
 }
 
+/// Associates past the library, which answers itself where there are no control codes.
 pub(crate) fn raw_associate(socket: &Socket, token: u64) -> Result<(), Errno> {
+    if is_embedded() {
+        let token = Token::new(token).ok_or(Errno::INVAL)?;
+        let associated = EMBEDDED.associate(socket, token);
+        return associated.map_err(|error| number(abi::ControlCode::Associate, error.refusal()));
+    }
     control(
         socket,
         abi::ControlCode::Associate as i32,
@@ -202,12 +245,25 @@ pub(crate) fn raw_associate(socket: &Socket, token: u64) -> Result<(), Errno> {
     )
 }
 
+/// Releases past the library, as far as that can be.
 pub(crate) fn raw_release(socket: &Socket, token: u64) -> Result<(), Errno> {
+    if is_embedded() {
+        let token = Token::new(token).ok_or(Errno::INVAL)?;
+        let released = EMBEDDED.release_on(socket, token);
+        return released.map_err(|error| number(abi::ControlCode::Release, error.refusal()));
+    }
     control(
         socket,
         abi::ControlCode::Release as i32,
         &token.to_ne_bytes(),
     )
+}
+
+/// The number that the control code would answer.
+fn number(code: abi::ControlCode, refusal: Option<Refusal>) -> Errno {
+    let refusal = refusal.expect("a refusal, not a failure");
+    let number = abi::errno_of(abi::Operation::Control(code), refusal);
+    Errno(number.unwrap_or_else(|| panic!("{refusal:?} is no answer to {code:?}")))
 }
 
 /// Whether a port is reserved.
@@ -219,8 +275,11 @@ pub(crate) fn is_reserved(pool: &Pool, transport: Transport, port: u16) -> bool 
 
 /// Nothing is reserved, counted against a limit, or bound.
 pub(crate) fn assert_empty(pool: &Pool) {
-    let overview = pool.overview().expect("look at the pool");
     assert_eq!(pool.reservations().expect("look at the reservations"), []);
+    if is_embedded() {
+        return;
+    }
+    let overview = pool.overview().expect("look at the pool");
     let counters = overview.counters;
     assert_eq!(
         (
@@ -241,8 +300,11 @@ pub(crate) fn set_sysctl(name: &str, value: &str) {
     fs::write(&path, value).unwrap_or_else(|error| panic!("write {path}: {error}"));
 }
 
-/// Attaches the arena's pool with these ranges.
-pub(crate) fn attach_ranges(arena: &Arena, ranges: &str) -> Pool {
+/// Attaches the kernel pool with these ranges; the embedded one has fixed ones.
+pub(crate) fn attach_ranges(arena: &Stage<'_>, ranges: &str) -> Pool {
+    if is_embedded() {
+        return arena.pool();
+    }
     let options = portpool_kernel::AttachOptions {
         ranges: Some(ranges.parse().expect("ranges")),
         ..arena.options()

@@ -3,7 +3,7 @@
 use std::fs;
 
 use portpool::{Refusal, Scope, Transport};
-use portpool_testkit::{Actor, Errno, in_arena};
+use portpool_testkit::{Actor, Errno};
 
 use crate::kit::{
     ACTOR, NOBODY, RawAcquire, TREE, bind_port, control, exactly, is_reserved, refused, tcp, udp,
@@ -11,7 +11,7 @@ use crate::kit::{
 
 #[test]
 fn descendants_of_the_root_bind_plainly_and_strangers_do_not() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let mut owner = root("tree");
         // The root itself, its child, its grandchild, each also after an exec.
@@ -49,7 +49,7 @@ fn descendants_of_the_root_bind_plainly_and_strangers_do_not() {
 
 #[test]
 fn a_descendant_of_another_uid_keeps_the_right() {
-    in_arena!(|_| {
+    case!(|_| {
         let mut owner = root("tree");
         owner.ask(&format!("child c {NOBODY}")).expect("child");
         bind(&mut owner, "in c ", 20_000).expect("bind");
@@ -58,7 +58,7 @@ fn a_descendant_of_another_uid_keeps_the_right() {
 
 #[test]
 fn an_ancestor_can_be_named_as_the_root() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let mut shell = Actor::start(ACTOR);
         let pid = shell.pid();
@@ -89,7 +89,7 @@ fn an_ancestor_can_be_named_as_the_root() {
 
 #[test]
 fn only_an_ancestor_with_the_same_uids_and_user_namespace_can_be_the_root() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let mut shell = Actor::start(ACTOR);
         let pid = shell.pid();
@@ -134,7 +134,7 @@ fn only_an_ancestor_with_the_same_uids_and_user_namespace_can_be_the_root() {
 /// Process ids come again: the start of the process tells whether it is the one that was meant.
 #[test]
 fn a_root_is_named_by_its_pid_and_its_start() {
-    in_arena!(|_| {
+    case!(|_| {
         let owner = tcp();
         let stat = fs::read_to_string("/proc/self/stat").expect("stat");
         let after_name = stat.rsplit(')').next().expect("fields");
@@ -167,7 +167,7 @@ fn a_root_is_named_by_its_pid_and_its_start() {
 
 #[test]
 fn port_zero_is_served_from_the_block_for_the_root_itself_only() {
-    in_arena!(|_| {
+    case!(|_| {
         let mut owner = root("zero");
         owner.ask("child c").expect("child");
         let block = 20_000..20_004;
@@ -217,7 +217,7 @@ fn port_zero_is_served_from_the_block_for_the_root_itself_only() {
 
 #[test]
 fn port_zero_is_served_neither_for_udp_nor_without_a_tree() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let request = RawAcquire {
             flags: 3,
@@ -245,7 +245,7 @@ fn port_zero_is_served_neither_for_udp_nor_without_a_tree() {
 /// The walk up the tree ends after 64 processes, the caller included.
 #[test]
 fn a_tree_is_64_generations_deep() {
-    in_arena!(|_| {
+    case!(|_| {
         let mut owner = root("tree");
         for depth in 0..65 {
             let prefix = "in c ".repeat(depth);
@@ -266,7 +266,7 @@ fn a_tree_is_64_generations_deep() {
 
 #[test]
 fn the_right_of_a_tree_ends_with_the_release() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let mut owner = root("tree");
         owner
@@ -306,7 +306,7 @@ fn the_right_of_a_tree_ends_with_the_release() {
 /// One process as the root of as many trees as a socket may own, and of one more.
 #[test]
 fn a_root_has_at_most_32_trees() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = arena.pool();
         let owners = [tcp(), udp()];
         for number in 0..32_u16 {

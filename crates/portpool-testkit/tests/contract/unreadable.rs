@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use portpool::{LookError, Pool, Port, Refusal, Scope, Transport, Transports};
-use portpool_testkit::{in_arena, sys};
+use portpool_testkit::sys;
 
 use crate::kit::{
     LOOPBACK, NOBODY, any, any_within, exactly, grant, range, refusal, refused, request, tcp,
@@ -11,7 +11,7 @@ use crate::kit::{
 
 #[test]
 fn everybody_may_look() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let owner = tcp();
         grant(&arena.pool(), &owner, "20000-20003");
         assert!(sys::in_fork(|| {
@@ -30,7 +30,7 @@ fn everybody_may_look() {
 
 #[test]
 fn a_process_that_cannot_find_the_maps_reserves_all_the_same() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let pool = Pool::builder()
             .run_dir("/nonexistent")
             .open()
@@ -51,7 +51,7 @@ fn a_process_that_cannot_find_the_maps_reserves_all_the_same() {
 
 #[test]
 fn a_process_that_may_not_read_the_maps_reserves_all_the_same() {
-    in_arena!(|arena| {
+    case!(|arena| {
         let closed = fs::Permissions::from_mode(0o700);
         fs::set_permissions(arena.run().path(), closed).expect("chmod");
         assert!(sys::in_fork(|| {

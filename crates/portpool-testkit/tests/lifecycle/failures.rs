@@ -110,7 +110,11 @@ fn attach_fails_whole_where_a_pin_is_in_the_way() {
             .expect("cookie")
             .cookie;
         let bpf = arena.run().path().join("bpf");
-        let mut names = vec!["abi-1".to_owned(), "maps".to_owned(), "links".to_owned()];
+        let mut names = vec![
+            format!("abi-{}", portpool::abi::VERSION),
+            "maps".to_owned(),
+            "links".to_owned(),
+        ];
         names.extend([format!("pool-{cookie}")]);
         names.extend(
             ["pools", "occupancies", "kept", "owners", "last_id"].map(|map| format!("maps/{map}")),

@@ -79,8 +79,24 @@ impl Bytes {
     }
 
     /// Whether the first `N` bytes can be read and written; changes nothing.
+    ///
+    /// They are copied onto themselves, and nobody looks at them: a buffer for output need not have been
+    /// initialised, and tools for finding memory errors complain of whoever reads it.
     pub(crate) fn probe<const N: usize>(self) -> Result<(), Code> {
-        self.write(&self.read::<N>()?)
+        if self.is_null() || self.len < N {
+            return Err(Code::FAULT);
+        }
+        let here = vector(std::ptr::with_exposed_provenance_mut(self.address), N);
+        // SAFETY: getpid has no arguments.
+        let process = unsafe { libc::getpid() };
+        // SAFETY: the kernel reads and writes the same N bytes as far as it may, which the caller of the
+        // library has allowed (`Bytes::new`); nothing of this library lies there.
+        let copied = unsafe { libc::process_vm_readv(process, &here, 1, &here, 1, 0) };
+        match usize::try_from(copied) {
+            Ok(copied) if copied == N => Ok(()),
+            Err(_) if is_forbidden() => self.write(&self.read::<N>()?),
+            Ok(_) | Err(_) => Err(Code::FAULT),
+        }
     }
 }
 

@@ -422,7 +422,8 @@ static void refusals_have_the_same_numbers(void) {
     SAME(POOL_FULL, "pool-full"); SAME(NO_MEMORY, "no-memory"); SAME(NOT_ANCESTOR, "not-ancestor");
     SAME(UNSUPPORTED_SOCKET, "unsupported-socket"); SAME(BAD_REQUEST, "bad-request");
     SAME(BUSY, "busy"); SAME(VERSION_MISMATCH, "version-mismatch");
-    SAME(NOT_ATTACHED, "not-attached");
+    SAME(NOT_ATTACHED, "not-attached"); SAME(NOT_PERMITTED, "not-permitted");
+    SAME(NO_SUCH_BLOCK, "no-such-block"); SAME(PERSISTENT, "persistent");
     CHECK(portpool_refusal_name(0) == NULL && portpool_refusal_name(-1) == NULL);
     CHECK(portpool_refusal_name(70000) == NULL);
 }

@@ -1,6 +1,8 @@
 //! `portpool.h`: what it declares is what the library has, and does what it says, from C and C++.
 use std::{collections::BTreeSet, fs, process::Command};
 
+use portpool::Refusal;
+
 use crate::toolchain::{Bench, Language, built, compiler, root, run};
 
 #[test]
@@ -17,6 +19,17 @@ fn the_header_declares_exactly_what_the_library_exports() {
     let declared = declared(&header);
     assert!(declared.len() > 20, "{declared:?}");
     assert_eq!(declared, exported);
+}
+
+#[test]
+fn the_header_has_every_refusal_with_its_number() {
+    let header = fs::read_to_string(root().join("include/portpool.h")).expect("the header");
+    for refusal in Refusal::ALL {
+        let name = refusal.name().to_uppercase().replace('-', "_");
+        let line = format!("    PORTPOOL_REFUSAL_{name} = {}", refusal.number());
+        let found = header.lines().any(|it| it.trim_end_matches(',') == line);
+        assert!(found, "portpool.h lacks {line}");
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::{fs, io, os::fd::AsFd, os::unix::fs::MetadataExt, sync::Arc};
 
 use portpool_core::{
-    Occupancy, PortBitmap, PortRange, RangeSet, Refusal, Request, Transport, Want, Wildcard, place,
+    Limits, Occupancy, PortBitmap, PortRange, RangeSet, Refusal, Request, Transport, Want,
+    Wildcard, place,
 };
 
 use super::{
@@ -22,10 +23,15 @@ use crate::{
     sys,
 };
 
-/// Reserves a block of the same numbers of each transport.
-pub(crate) fn acquire(request: &Request) -> Result<Vec<Arc<Held>>, AcquireError> {
+/// Reserves a block of the same numbers of each transport. `owner` is the cookie of the caller's own
+/// owner socket, if there is one.
+pub(crate) fn acquire(
+    request: &Request,
+    owner: Option<u64>,
+) -> Result<Vec<Arc<Held>>, AcquireError> {
     let taking = Taking {
         request: *request,
+        owner,
         namespace: namespace().map_err(|failure| AcquireError::Failure {
             request: *request,
             failure,
@@ -53,6 +59,7 @@ pub(crate) fn namespace() -> Result<u64, Failure> {
 
 struct Taking {
     request: Request,
+    owner: Option<u64>,
     namespace: u64,
 }
 
@@ -131,6 +138,10 @@ impl Taking {
 
     fn keep(&self, range: PortRange, holds: Holds) -> Result<Vec<Arc<Held>>, AcquireError> {
         let mut roster = roster();
+        let owned_count = self.owner.map_or(0, |owner| roster.owned_count(owner));
+        if owned_count >= RESERVATIONS_PER_SOCKET_MAX {
+            return Err(self.refused(Some(range), Refusal::SocketLimit));
+        }
         let mut blocks = Vec::with_capacity(holds.len());
         for (transport, holds) in holds {
             let token = loop {
@@ -145,7 +156,12 @@ impl Taking {
                 range,
                 token,
             };
-            blocks.push(Arc::new(Held::new(block, self.namespace, holds)));
+            blocks.push(Arc::new(Held::new(
+                block,
+                self.namespace,
+                self.owner,
+                holds,
+            )));
         }
         roster.enter(&blocks);
         Ok(blocks)
@@ -214,6 +230,8 @@ fn hold_all(transports: impl Iterator<Item = Transport>, range: PortRange) -> Re
     Ok(all)
 }
 
+/// As in a kernel pool that was attached without other limits.
+const RESERVATIONS_PER_SOCKET_MAX: usize = Limits::DEFAULT.reservations_per_socket_max as usize;
 /// Blocks this small are tried before anything is counted.
 const FEW: u64 = 16;
 const ROUND_COUNT: u32 = 2;

@@ -8,16 +8,16 @@ use std::{
 };
 
 use portpool_core::{Port, Refusal, Token, Transport};
-use rustix::net::{ipproto, sockopt};
+use rustix::net::{SocketType, ipproto, sockopt};
 use socket2::Socket;
 
 use super::{
     held::{Held, Slot},
     look, passage,
-    roster::roster,
+    roster::{release, roster},
 };
 use crate::{
-    error::{AssociateError, BindError, Failure},
+    error::{AssociateError, BindError, Failure, ReleaseError},
     socket::{is_bound, transport_of},
 };
 
@@ -41,6 +41,23 @@ pub(crate) fn associate(socket: BorrowedFd<'_>, token: Token) -> Result<(), Asso
     let cookie = cookie.map_err(|error| Failure::of("getsockopt")(error.into()))?;
     roster().associate(cookie, token);
     Ok(())
+}
+
+/// Ends a reservation of this process by its name.
+pub(crate) fn release_token(socket: BorrowedFd<'_>, token: Token) -> Result<(), ReleaseError> {
+    let refused = |refusal| Err(ReleaseError::Refused { token, refusal });
+    let Some(transport) = served_transport(socket) else {
+        return refused(Refusal::UnsupportedSocket);
+    };
+    let held = roster().find(token);
+    match held.filter(|held| held.is_own()) {
+        None => refused(absent(socket, token)),
+        Some(held) if transport != held.block.transport => refused(Refusal::WrongTransport),
+        Some(held) => {
+            release(&held);
+            Ok(())
+        }
+    }
 }
 
 /// The block that a socket is associated with, or its token if that was released.
@@ -188,10 +205,12 @@ fn absent(socket: BorrowedFd<'_>, token: Token) -> Refusal {
     }
 }
 
-/// TCP and UDP as such: multipath TCP takes ports by ways of its own.
-fn served_transport(socket: BorrowedFd<'_>) -> Option<Transport> {
+/// TCP and UDP as such: multipath TCP takes ports by ways of its own, raw sockets take none.
+pub(crate) fn served_transport(socket: BorrowedFd<'_>) -> Option<Transport> {
+    let kind = sockopt::socket_type(socket).ok()?;
     match sockopt::socket_protocol(socket).ok()?? {
         ipproto::MPTCP => None,
+        _ if kind == SocketType::RAW => None,
         _ => transport_of(socket),
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Held {
     /// When it was acquired, in nanoseconds since boot.
     pub(crate) born: u64,
     process: u32,
+    /// The cookie of the socket that the caller named as its owner.
+    owner: Option<u64>,
     /// One for each port, lowest first; none once it is released.
     slots: Mutex<Vec<Slot>>,
 }
@@ -42,7 +44,7 @@ struct Consumer {
 }
 
 impl Held {
-    pub(crate) fn new(block: Block, namespace: u64, holds: Vec<Hold>) -> Held {
+    pub(crate) fn new(block: Block, namespace: u64, owner: Option<u64>, holds: Vec<Hold>) -> Held {
         let slots = holds.into_iter().map(|hold| Slot {
             hold,
             consumers: Vec::new(),
@@ -52,6 +54,7 @@ impl Held {
             namespace,
             born: since_boot(),
             process: process::id(),
+            owner,
             slots: Mutex::new(slots.collect()),
         }
     }
@@ -59,6 +62,11 @@ impl Held {
     /// Whether the calling process acquired it, rather than being a fork of that one.
     pub(crate) fn is_own(&self) -> bool {
         self.process == process::id()
+    }
+
+    /// Whether it was acquired on the socket with this cookie.
+    pub(crate) fn is_owned_by(&self, socket: u64) -> bool {
+        self.owner == Some(socket)
     }
 
     /// The ports, for as long as nobody else may work on them: none if it was released.

@@ -55,6 +55,11 @@ impl Hold {
         &self.socket
     }
 
+    /// The hold as it is.
+    pub(crate) fn into_silent(self) -> Socket {
+        self.socket
+    }
+
     /// An ordinary socket with the port, for all addresses: the hold itself, so that nothing is let
     /// go of, or if that is tied to an interface for good, a new one that takes its place in a window.
     pub(crate) fn into_socket(self, transport: Transport) -> io::Result<Socket> {

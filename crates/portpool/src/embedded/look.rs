@@ -37,6 +37,7 @@ pub(crate) fn port(
         reservation,
         socket_count: socket_count(transport, port).saturating_sub(hold_count),
         held: false,
+        excluded: false,
         recent: false,
     })
 }

@@ -14,7 +14,10 @@ use std::{
     sync::Arc,
 };
 
-use portpool_core::{Token, abi::Record};
+use portpool_core::{
+    Token,
+    abi::{Record, Tenure},
+};
 use rustix::{
     fs::{FlockOperation, flock, fstat},
     io::Errno,
@@ -205,6 +208,7 @@ fn parse(text: &str) -> Option<Vec<(u64, Record)>> {
             token,
             transport: fields.next()?.parse().ok()?,
             range: fields.next()?.parse().ok()?,
+            tenure: Tenure::Runtime,
             uid,
             owner_pid,
             owner_pid_seen: owner_pid,

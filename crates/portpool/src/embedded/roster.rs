@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use portpool_core::{PortBitmap, PortRange, Refusal, Token, Transport};
+use portpool_core::{PortBitmap, PortRange, Token, Transport};
 
 use super::{
     held::{Held, Slot},
     owner_file::OwnerFile,
 };
-use crate::{claim::since_boot, error::ReleaseError};
+use crate::claim::since_boot;
 
 /// What this process holds.
 #[derive(Debug)]
@@ -75,25 +75,6 @@ pub(crate) fn is_held(token: Token) -> bool {
     roster().has_token(token)
 }
 
-/// Ends a reservation by its name.
-pub(crate) fn release_token(
-    token: Token,
-    transport: Option<Transport>,
-) -> Result<(), ReleaseError> {
-    let refused = |refusal| Err(ReleaseError::Refused { token, refusal });
-    let Some(held) = roster().find(token) else {
-        return refused(Refusal::UnknownToken);
-    };
-    match transport {
-        None => refused(Refusal::UnsupportedSocket),
-        Some(transport) if transport != held.block.transport => refused(Refusal::WrongTransport),
-        Some(_) => {
-            release(&held);
-            Ok(())
-        }
-    }
-}
-
 impl Roster {
     const fn empty() -> Roster {
         Roster {
@@ -123,6 +104,14 @@ impl Roster {
 
     pub(crate) fn find(&self, token: Token) -> Option<Arc<Held>> {
         self.held.get(&token).cloned()
+    }
+
+    /// How many blocks were acquired on the socket with this cookie and not released.
+    pub(crate) fn owned_count(&self, socket: u64) -> usize {
+        self.held
+            .values()
+            .filter(|it| it.is_owned_by(socket))
+            .count()
     }
 
     pub(crate) fn association(&self, cookie: u64) -> Option<Token> {

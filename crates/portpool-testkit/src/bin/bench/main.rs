@@ -6,11 +6,13 @@
 //!
 //! - `meter`: rounds, medians, ratios.
 //! - `stage`: the pool, the two cgroups, the sockets.
-//! - `kernel`, `bystander`, `memory`: what is measured.
+//! - `kernel`, `embedded`, `handover`, `bystander`, `memory`: what is measured.
 //! - `report`: the table and the file.
 #![forbid(unsafe_code)]
 
 mod bystander;
+mod embedded;
+mod handover;
 mod kernel;
 mod memory;
 mod meter;
@@ -25,6 +27,13 @@ use report::Report;
 use stage::Stage;
 
 fn main() -> ExitCode {
+    let words: Vec<String> = env::args().collect();
+    if let [_, word, first] = &words[..]
+        && word == handover::CHILD
+    {
+        handover::obey(first.parse().expect("a port"));
+        return ExitCode::SUCCESS;
+    }
     let options = match Options::parse(env::args().skip(1)) {
         Ok(options) => options,
         Err(message) => {
@@ -39,6 +48,8 @@ fn run(arena: &Arena, options: &Options) -> ExitCode {
     let stage = Stage::set(arena);
     let mut report = Report::default();
     kernel::measure(&stage, &mut report);
+    embedded::measure(&stage, &mut report);
+    handover::measure(&stage, &mut report);
     bystander::measure(&stage, &mut report);
     memory::measure(&stage, &mut report);
     stage.leave();

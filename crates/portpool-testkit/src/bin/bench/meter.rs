@@ -75,15 +75,21 @@ pub(crate) struct Comparison {
 }
 
 /// Compares an operation to its baseline.
-pub(crate) fn compare(
+pub(crate) fn compare(stage: &Stage, measured: Subject<'_>, baseline: Subject<'_>) -> Comparison {
+    compare_in(ROUND_COUNT, stage, measured, baseline)
+}
+
+/// Likewise, in fewer rounds if one takes long.
+pub(crate) fn compare_in(
+    round_count: usize,
     stage: &Stage,
     mut measured: Subject<'_>,
     mut baseline: Subject<'_>,
 ) -> Comparison {
-    let mut ratios = Vec::with_capacity(ROUND_COUNT);
+    let mut ratios = Vec::with_capacity(round_count);
     let mut samples = Vec::new();
     let mut ignored = Vec::new();
-    for round in 0..ROUND_COUNT {
+    for round in 0..round_count {
         // Each goes first in turn: what a round leaves in the caches helps neither more.
         let (over, under) = if round % 2 == 0 {
             let over = measured.round(stage, &mut samples);

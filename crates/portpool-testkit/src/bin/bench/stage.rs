@@ -15,7 +15,7 @@ use portpool_testkit::{Arena, sys::set_raw};
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with},
-    process::{Resource, Rlimit, setrlimit},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
@@ -39,10 +39,15 @@ impl Stage {
     /// Attaches a pool to a cgroup below the arena's.
     pub(crate) fn set(arena: &Arena) -> Stage {
         pin_to_one_processor();
+        let hard = getrlimit(Resource::Nofile).maximum;
         let room = Rlimit {
-            current: Some(4096),
-            maximum: Some(4096),
+            current: hard.or(Some(OPEN_FILES_MIN)),
+            maximum: hard,
         };
+        assert!(
+            hard.is_none_or(|hard| hard >= OPEN_FILES_MIN),
+            "the hard limit of open files is {hard:?}: raise it to {OPEN_FILES_MIN}"
+        );
         setrlimit(Resource::Nofile, room).expect("raise the limit of open files");
         // Kept apart from the pool's ranges, so that bind(0) has as free a choice as on any machine.
         fs::write("/proc/sys/net/ipv4/ip_local_port_range", EPHEMERAL).expect("port range");
@@ -196,4 +201,6 @@ const EPHEMERAL: &str = "40000 65535";
 /// The pool's range: all unprivileged ports below the ephemeral ones.
 pub(crate) const POOL_FIRST: u16 = 1024;
 pub(crate) const POOL_COUNT: u16 = 40_000 - POOL_FIRST;
+/// The largest block of held ports that is measured, and some.
+const OPEN_FILES_MIN: u64 = 16_500;
 const RESERVATIONS_PER_SOCKET: usize = 32;

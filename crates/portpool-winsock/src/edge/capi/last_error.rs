@@ -72,6 +72,9 @@ pub(super) const fn name(refusal: Refusal) -> &'static CStr {
         Refusal::Busy => c"busy",
         Refusal::VersionMismatch => c"version-mismatch",
         Refusal::NotAttached => c"not-attached",
+        Refusal::NotPermitted => c"not-permitted",
+        Refusal::NoSuchBlock => c"no-such-block",
+        Refusal::Persistent => c"persistent",
     }
 }
 

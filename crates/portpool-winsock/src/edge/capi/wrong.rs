@@ -55,7 +55,8 @@ fn errno_elsewhere(refusal: Refusal) -> c_int {
         Refusal::NotAttached => libc::ENOPROTOOPT,
         Refusal::VersionMismatch => libc::EPROTO,
         Refusal::UnsupportedSocket => libc::EOPNOTSUPP,
-        Refusal::Stranger | Refusal::ForeignToken => libc::EACCES,
+        Refusal::Stranger | Refusal::ForeignToken | Refusal::NotPermitted => libc::EACCES,
+        Refusal::NoSuchBlock => libc::ENOENT,
         _ => libc::EINVAL,
     }
 }

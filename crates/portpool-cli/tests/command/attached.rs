@@ -2,18 +2,18 @@
 
 mod as_root {
     use std::{
-        fs,
-        io::{BufRead, BufReader, Write},
+        io::Write,
         net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
-        os::unix::process::CommandExt,
-        process::{Child, ChildStdout, Command, Output, Stdio},
-        thread,
-        time::{Duration, Instant},
+        process::{Command, Output, Stdio},
     };
 
     use portpool_testkit::{Arena, in_arena, in_bare_arena};
-    use rustix::process::{Pid, Signal, kill_process};
+    use rustix::process::Signal;
     use serde_json::Value;
+
+    use crate::kit::{
+        Running, command, is_gone, json, portpool, reservations, stderr, stdout, until,
+    };
 
     #[test]
     fn without_a_pool_the_status_is_3_and_the_next_step_is_named() {
@@ -27,14 +27,14 @@ mod as_root {
                 "status",
                 "detach",
             ] {
-                let output = portpool(line);
+                let output = of_kernel(line);
                 assert_eq!(output.status.code(), Some(3), "{line}");
                 let message = stderr(&output);
                 assert!(message.contains("no pool is attached"), "{line}: {message}");
                 assert!(message.contains("`portpool attach`"), "{line}: {message}");
                 assert_eq!(stdout(&output), "", "{line}");
             }
-            let output = portpool("status --json");
+            let output = of_kernel("status --json");
             assert_eq!(output.status.code(), Some(3));
             assert_eq!(json(&output)["attached"], false);
         });
@@ -71,7 +71,7 @@ mod as_root {
             assert_eq!(refused.status.code(), Some(1));
             assert!(stderr(&refused).contains("--force"));
             assert!(portpool("detach --force").status.success());
-            assert_eq!(portpool("status").status.code(), Some(3));
+            assert_eq!(of_kernel("status").status.code(), Some(3));
             drop(held);
         });
     }
@@ -139,7 +139,9 @@ mod as_root {
             let traps: String = names
                 .map(|name| format!("trap 'echo got {name}' {name}; "))
                 .concat();
-            let script = format!("{traps} echo ready; while read -r line; do :; done; exit 7");
+            // bash runs a trap once its builtin is over: here soon, or at the end of its input.
+            let rest = "echo ready; while :; do read -r -t 0.1 line; [ $? = 1 ] && exit 7; done";
+            let script = format!("{traps} {rest}");
             let mut run = Running::spawn(command("run -t 1 -- bash -c").arg(script));
             assert_eq!(run.line(), "ready");
             for (name, signal) in names.into_iter().zip([
@@ -153,8 +155,6 @@ mod as_root {
                 Signal::CONT,
             ]) {
                 run.signal(signal);
-                // bash runs a trap once its builtin has read something.
-                writeln!(run.stdin(), "look").expect("write");
                 assert_eq!(run.line(), format!("got {name}"));
             }
             assert_eq!(run.end(), Some(7));
@@ -169,7 +169,7 @@ mod as_root {
                     Running::spawn(command("run -p 8080 -- sh -c").arg("echo $$; exec sleep 1000"));
                 let pid = run.line();
                 run.signal(Signal::KILL);
-                run.child.wait().expect("wait");
+                run.wait();
                 TcpListener::bind((Ipv4Addr::LOCALHOST, 8080)).expect("free again");
                 until(|| is_gone(&pid));
             }
@@ -194,7 +194,7 @@ mod as_root {
             let listed = reservations();
             assert_eq!(listed.len(), 3);
             assert!(listed.iter().any(|it| it["token"] == tcp["token"]));
-            assert_eq!(listed[0]["owner"]["pid"], held.child.id());
+            assert_eq!(listed[0]["owner"]["pid"], held.pid());
             // Not even its own user may bind them.
             let first = u16::try_from(first).expect("a port");
             assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, first)).is_err());
@@ -212,9 +212,9 @@ mod as_root {
                 );
                 let ports: Vec<String> = (0..4).map(|_| held.line()).collect();
                 assert_eq!(ports, ["8080", "8081", "8082", "8081"]);
-                assert_eq!(held.child.try_wait().expect("wait"), None);
+                assert_eq!(held.try_wait(), None);
                 held.signal(signal);
-                assert_eq!(held.child.wait().expect("wait").code(), Some(0));
+                assert_eq!(held.wait(), Some(0));
             }
             let output = portpool("acquire -t 1 --until-eof");
             assert_eq!(output.status.code(), Some(0));
@@ -255,7 +255,7 @@ mod as_root {
                 .filter(|it| it["owner"]["pid"].as_u64() == holder.parse().ok())
                 .collect();
             assert_eq!(own.len(), 2, "{listed:?}");
-            assert_eq!(own[0]["tree_root"]["pid"], script.child.id());
+            assert_eq!(own[0]["tree_root"]["pid"], script.pid());
             assert_eq!(own[0]["owner"]["command"], "portpool");
             assert_eq!(script.end(), Some(1));
             until(|| reservations().is_empty());
@@ -374,7 +374,7 @@ mod as_root {
                 states,
                 ["reserved", "reserved", "free", "free", "free", "free"]
             );
-            assert_eq!(rows[0]["reservation"]["owner"]["pid"], run.child.id());
+            assert_eq!(rows[0]["reservation"]["owner"]["pid"], run.pid());
             assert_eq!(rows[0]["reservation"]["tree_root"]["is_owner"], true);
             let text = stdout(&portpool("port 8081"));
             assert!(text.contains("8081/tcp: reserved"), "{text}");
@@ -383,101 +383,10 @@ mod as_root {
         });
     }
 
-    /// A portpool in the background, with pipes to it. Its stdin is open until [`Running::end`].
-    struct Running {
-        child: Child,
-        stdout: BufReader<ChildStdout>,
-    }
-
-    impl Running {
-        fn start(line: &str) -> Running {
-            Running::spawn(&mut command(line))
-        }
-
-        fn spawn(command: &mut Command) -> Running {
-            // A group of its own: a signal for it is for nobody else.
-            command.process_group(0).stdout(Stdio::piped());
-            let mut child = command.spawn().expect("start portpool");
-            let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-            Running { child, stdout }
-        }
-
-        fn line(&mut self) -> String {
-            let mut line = String::new();
-            self.stdout.read_line(&mut line).expect("read");
-            line.trim_end().to_owned()
-        }
-
-        fn stdin(&mut self) -> &mut impl Write {
-            self.child.stdin.as_mut().expect("a pipe")
-        }
-
-        fn signal(&self, signal: Signal) {
-            kill_process(Pid::from_child(&self.child), signal).expect("kill");
-        }
-
-        /// Closes its stdin and waits for it.
-        fn end(&mut self) -> Option<i32> {
-            drop(self.child.stdin.take());
-            self.child.wait().expect("wait").code()
-        }
-    }
-
-    impl Drop for Running {
-        fn drop(&mut self) {
-            drop(self.child.kill());
-            drop(self.child.wait());
-        }
-    }
-
-    /// The command with the words of a line as its arguments.
-    fn command(line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portpool"));
-        command.args(line.split_whitespace()).stdin(Stdio::piped());
-        command
-    }
-
-    fn portpool(line: &str) -> Output {
-        command(line)
-            .stdin(Stdio::null())
-            .output()
-            .expect("run portpool")
-    }
-
-    fn reservations() -> Vec<Value> {
-        let listed = json(&portpool("reservations --json"));
-        listed.as_array().expect("an array").clone()
-    }
-
-    fn json(output: &Output) -> Value {
-        serde_json::from_slice(&output.stdout).expect("JSON")
-    }
-
-    /// Gone, or dead and not reaped yet.
-    fn is_gone(pid: &str) -> bool {
-        match fs::read_to_string(format!("/proc/{pid}/stat")) {
-            Ok(stat) => stat.contains(") Z "),
-            Err(_) => true,
-        }
-    }
-
-    fn until(mut condition: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !condition() {
-            assert!(Instant::now() < deadline, "waited too long");
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "polls a condition, with a deadline"
-            )]
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn stdout(output: &Output) -> String {
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn stderr(output: &Output) -> String {
-        String::from_utf8_lossy(&output.stderr).into_owned()
+    /// Without a kernel pool it is not to take the other one.
+    fn of_kernel(line: &str) -> Output {
+        let mut command = command(line);
+        let command = command.env("PORTPOOL_POOL", "kernel").stdin(Stdio::null());
+        command.output().expect("run portpool")
     }
 }

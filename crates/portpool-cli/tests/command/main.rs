@@ -1,0 +1,5 @@
+//! The real command: with a pool attached, in a cgroup and a network namespace of its own, and without.
+
+mod attached;
+mod embedded;
+mod kit;
