@@ -56,6 +56,15 @@ pub(crate) const INTERRUPTED: Code = Code::INTR;
 /// WSAGetOverlappedResult is to wait and the structure has no event to wait for.
 pub(crate) const NO_EVENT_TO_WAIT_FOR: Code = Code::INVALID_HANDLE;
 
+/// A persistent function without a place for the token. Nothing is created then.
+pub(crate) const NO_TOKEN_POINTER: Code = Code::INVALID_PARAMETER;
+
+/// A persistent function where no keeper answers.
+pub(crate) const NO_KEEPER: Code = Code::SERVICE_NOT_ACTIVE;
+
+/// A persistent function whose keeper failed.
+pub(crate) const KEEPER_FAILED: Code = Code::NO_SYSTEM_RESOURCES;
+
 /// A bug in this library was caught at its edge.
 pub(crate) const CAUGHT_PANIC: Code = Code::SYSCALLFAILURE;
 
@@ -105,6 +114,32 @@ pub(crate) const fn release_refused(refusal: Refusal) -> Code {
     match refusal {
         Refusal::ForeignToken | Refusal::Stranger => FOREIGN_TOKEN_TO_RELEASE,
         other => token_refused(other),
+    }
+}
+
+/// The code for a refusal of a persistent function.
+pub(crate) const fn persistent_refused(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::InUse | Refusal::Busy | Refusal::Ephemeral => Code::SHARING_VIOLATION,
+        Refusal::NoSuchBlock => Code::NOT_FOUND,
+        Refusal::NotPermitted | Refusal::PrivilegedPort | Refusal::Stranger => Code::ACCESS_DENIED,
+        Refusal::NotAttached | Refusal::VersionMismatch => NO_KEEPER,
+        Refusal::UidLimit
+        | Refusal::SharedLimit
+        | Refusal::SocketLimit
+        | Refusal::PoolFull
+        | Refusal::NoMemory
+        | Refusal::NoRoom => KEEPER_FAILED,
+        Refusal::UnknownToken
+        | Refusal::WrongTransport
+        | Refusal::ForeignToken
+        | Refusal::DuplicateToken
+        | Refusal::AlreadyBound
+        | Refusal::OutsideBlock
+        | Refusal::NotAncestor
+        | Refusal::UnsupportedSocket
+        | Refusal::Persistent
+        | Refusal::BadRequest => Code::INVALID_PARAMETER,
     }
 }
 

@@ -108,6 +108,7 @@ codes! {
     IO_PENDING = 997, "WSA_IO_PENDING", "The overlapped operation was started and completes later.";
     SERVICE_NOT_ACTIVE = 1062, "ERROR_SERVICE_NOT_ACTIVE", "The service has not been started: start `portpool keeper`.";
     NOT_FOUND = 1168, "ERROR_NOT_FOUND", "No persistent block has this start and count, or nothing is pending.";
+    NO_SYSTEM_RESOURCES = 1450, "ERROR_NO_SYSTEM_RESOURCES", "The keeper could not do it: a limit is reached or it failed; its log says which.";
     INTR = 10004, "WSAEINTR", "A blocking call was interrupted.";
     BADF = 10009, "WSAEBADF", "The file handle is not valid.";
     ACCES = 10013, "WSAEACCES", "Access to the port was refused: it is reserved by another process, or this call needs a privilege.";

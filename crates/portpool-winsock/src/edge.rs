@@ -15,6 +15,7 @@ mod msvc;
 mod names;
 mod options;
 mod order;
+mod persistent;
 mod provider;
 mod results;
 mod select;

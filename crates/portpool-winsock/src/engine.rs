@@ -6,6 +6,7 @@
 //!   [`readiness`] put what belongs to them in the words of Linux.
 //! - [`ioctl`]: the control codes; [`asker`] is who makes ports grantable, and the only one that
 //!   takes its time; [`operations`] are those that wait for it.
+//! - [`keeper`] is the service behind [`asker`] and behind [`persistent`] blocks.
 //! - [`formats`]: printf as programs for Windows use it.
 //! - [`events`] and [`threads`]: what can be waited for, and who waits.
 
@@ -14,8 +15,10 @@ pub(crate) mod asker;
 pub(crate) mod events;
 pub(crate) mod formats;
 pub(crate) mod ioctl;
+pub(crate) mod keeper;
 pub(crate) mod operations;
 pub(crate) mod options;
+pub(crate) mod persistent;
 pub(crate) mod readiness;
 pub(crate) mod sockets;
 pub(crate) mod startup;

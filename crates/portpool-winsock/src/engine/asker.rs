@@ -5,8 +5,8 @@ use std::{os::fd::BorrowedFd, sync::Arc};
 
 use portpool::{PortRange, Transport};
 
-use super::sockets::Socket;
-use crate::{choices, codes::Code};
+use super::{keeper::Keeper, sockets::Socket};
+use crate::codes::Code;
 
 /// Somebody to ask.
 pub(crate) trait Asker: Sync {
@@ -33,14 +33,5 @@ pub(crate) trait Asked: Send + Sync {
 
 /// Who is asked in this process.
 pub(crate) fn asker() -> &'static dyn Asker {
-    &Nobody
-}
-
-/// Without a keeper the answer is always that it cannot be reached.
-struct Nobody;
-
-impl Asker for Nobody {
-    fn ask(&self, _: &Socket, _: Transport, _: PortRange) -> Result<Arc<dyn Asked>, Code> {
-        Err(choices::SERVICE_UNREACHABLE)
-    }
+    &Keeper
 }

@@ -2,5 +2,7 @@
 
 mod calls;
 mod headers;
+mod keeper;
+mod pending;
 mod reservations;
 mod toolchain;
