@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portpool::{AcquireError, Pool, Reservation, Scope, process::unblock_signals};
+use portpool::{
+    AcquireError, AdminError, Block, Lend, Pool, PortRange, Refusal, Request, Reservation, Scope,
+    Tenure, Transports, Want, process::unblock_signals,
+};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::FileType,
@@ -15,7 +18,7 @@ use crate::{
     args::AcquireArgs,
     exit::{Answer, Code, Failure},
     grant::Grant,
-    hold, output,
+    hold, holder, output,
     selectors::Selectors,
     signals,
 };
@@ -46,6 +49,38 @@ pub(crate) fn acquire(args: &AcquireArgs) -> Answer {
 pub(crate) struct Held {
     pub(crate) grant: Grant,
     reservations: Vec<Reservation>,
+    #[expect(dead_code, reason = "kept for its end")]
+    lends: Vec<Lend>,
+}
+
+/// Why a request was not met.
+enum Refused {
+    Acquire(AcquireError),
+    Lend(AdminError),
+}
+
+impl Refused {
+    fn is_temporary(&self) -> bool {
+        match self {
+            Refused::Acquire(error) => error.is_temporary(),
+            Refused::Lend(_) => false,
+        }
+    }
+
+    fn explained(&self, pool: &Pool) -> String {
+        match self {
+            Refused::Acquire(error) => holder::explained(pool, error),
+            Refused::Lend(error) => error.to_string(),
+        }
+    }
+
+    fn into_failure(self, pool: &Pool) -> Failure {
+        let text = self.explained(pool);
+        match self {
+            Refused::Acquire(error) => Failure::from(error).saying(text),
+            Refused::Lend(_) => Failure::new(Code::Failed, text),
+        }
+    }
 }
 
 impl Held {
@@ -69,15 +104,13 @@ impl Held {
                 Err(error) => error,
             };
             let Some(wait) = wait.filter(|_| error.is_temporary()) else {
-                return Err(error.into());
+                return Err(error.into_failure(pool));
             };
             let left = wait.saturating_sub(start.elapsed());
             if left.is_zero() {
                 let waited = humantime::format_duration(wait);
-                return Err(Failure::new(
-                    Code::WaitOver,
-                    format!("waited {waited}: {error}"),
-                ));
+                let text = format!("waited {waited}: {}", error.explained(pool));
+                return Err(Failure::new(Code::WaitOver, text));
             }
             #[expect(
                 clippy::disallowed_methods,
@@ -98,22 +131,101 @@ impl Held {
         self.reservations
     }
 
-    fn try_acquire(pool: &Pool, selectors: &Selectors, scope: Scope) -> Result<Held, AcquireError> {
+    fn try_acquire(pool: &Pool, selectors: &Selectors, scope: Scope) -> Result<Held, Refused> {
         let requests = selectors.requests();
         let mut places = Vec::with_capacity(requests.len());
         for place in selectors.acquire_order() {
-            places.push((place, pool.acquire_scoped(&requests[place], scope)?));
+            places.push((place, Taken::by(pool, &requests[place], scope)?));
         }
         places.sort_by_key(|(place, _)| *place);
-        let reservations: Vec<Reservation> = places
-            .into_iter()
-            .map(|(_, reservation)| reservation)
-            .collect();
-        let blocks = reservations.iter().flat_map(|held| held.blocks().to_vec());
+        let (mut blocks, mut reservations, mut lends) = (Vec::new(), Vec::new(), Vec::new());
+        for (_, taken) in places {
+            blocks.extend(taken.blocks);
+            reservations.extend(taken.reservations);
+            lends.extend(taken.lends);
+        }
         Ok(Held {
-            grant: Grant::new(pool.kind(), blocks.collect()),
+            grant: Grant::new(pool.kind(), blocks),
             reservations,
+            lends,
         })
+    }
+}
+
+/// What one request was given.
+#[derive(Default)]
+struct Taken {
+    blocks: Vec<Block>,
+    reservations: Vec<Reservation>,
+    lends: Vec<Lend>,
+}
+
+impl Taken {
+    fn by(pool: &Pool, request: &Request, scope: Scope) -> Result<Taken, Refused> {
+        let error = match pool.acquire_scoped(request, scope) {
+            Ok(reservation) => {
+                return Ok(Taken {
+                    blocks: reservation.blocks().to_vec(),
+                    reservations: vec![reservation],
+                    lends: Vec::new(),
+                });
+            }
+            Err(error) => error,
+        };
+        match (error.refusal(), request.want, scope) {
+            (Some(Refusal::InUse), Want::Specific(range), Scope::Tree { root, .. }) => {
+                Taken::of_persistent(pool, request.transports, range, scope, root)?
+                    .ok_or(Refused::Acquire(error))
+            }
+            _ => Err(Refused::Acquire(error)),
+        }
+    }
+
+    /// Ports of a persistent block, where there is one: the tree may consume it while this lives.
+    /// Transports without one are acquired.
+    fn of_persistent(
+        pool: &Pool,
+        transports: Transports,
+        range: PortRange,
+        scope: Scope,
+        root: Option<u32>,
+    ) -> Result<Option<Taken>, Refused> {
+        // Who cannot look has no block to be lent: the refusal says enough.
+        let mut entries = pool.reservations().unwrap_or_default();
+        entries.retain(|entry| entry.tenure != Tenure::Runtime && entry.range.covers(range));
+        let mut taken = Taken::default();
+        for transport in transports.iter() {
+            let Some(entry) = entries.iter().find(|entry| entry.transport == transport) else {
+                continue;
+            };
+            let lend = pool.lend(transport, entry.token, root);
+            taken.lends.push(lend.map_err(Refused::Lend)?);
+            taken.blocks.push(Block {
+                transport,
+                range,
+                token: entry.token,
+            });
+        }
+        if taken.lends.is_empty() {
+            return Ok(None);
+        }
+        for transport in transports.iter() {
+            if taken
+                .blocks
+                .iter()
+                .all(|block| block.transport != transport)
+            {
+                let request = Request {
+                    transports: transport.into(),
+                    want: Want::Specific(range),
+                };
+                let own = Taken::by(pool, &request, scope)?;
+                taken.blocks.extend(own.blocks);
+                taken.reservations.extend(own.reservations);
+            }
+        }
+        taken.blocks.sort_by_key(|block| block.transport);
+        Ok(Some(taken))
     }
 }
 

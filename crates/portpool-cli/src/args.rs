@@ -7,9 +7,11 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling, value_parser};
 use portpool::{Limits, PortRange, PortSpec};
 
+use portpool_keeper::store::Note;
+
 use crate::{handing::HandingArgs, pool::PoolArgs, selectors::Selectors};
 
-/// Reserve ports, enforced by the kernel.
+/// Reserve ports, enforced by the kernel, or held where that is not set up.
 #[derive(Debug, Parser)]
 #[command(
     name = "portpool",
@@ -30,7 +32,8 @@ pub(crate) enum Command {
     ///
     /// The program and everything it starts may bind the ports as if nothing were special about them;
     /// everybody else is refused. The ports are free again the moment it ends, also when portpool or the
-    /// program is killed.
+    /// program is killed. No privilege and no set-up is needed: where no kernel pool is attached portpool
+    /// holds the ports and lets the program past.
     #[command(
         after_long_help = RUN_HELP,
         override_usage = "portpool run <SELECTOR>... [OPTIONS] -- <COMMAND> [ARGS]..."
@@ -39,7 +42,7 @@ pub(crate) enum Command {
     /// Reserve ports, print them, and hold them.
     ///
     /// Plainly, the ports are kept from everybody: no process can bind them while they are held. With
-    /// --while the process named and all its descendants may.
+    /// --while the process named and all its descendants may, in the kernel pool.
     #[command(
         after_long_help = ACQUIRE_HELP,
         override_usage = "portpool acquire <SELECTOR>... [OPTIONS]"
@@ -52,12 +55,29 @@ pub(crate) enum Command {
     /// Names the reservation and its owner, and the processes with a socket on the port: all of them for
     /// root, those of the same user for others.
     Port(PortArgs),
-    /// Show what is attached here, its limits and how much is left.
+    /// Show which pool there is and why, its limits and how much is left.
     Status(LookArgs),
     /// Look at what this machine can do and what is missing.
     ///
-    /// Ends with status 1 if the pool cannot work as things are.
+    /// Ends with status 1 if the pool cannot work as things are: the one that --pool or PORTPOOL_POOL
+    /// names, or else the one that would be chosen.
     Doctor(LookArgs),
+    /// Make a block persistent: reserved until it is unpersisted, also after a reboot (as root).
+    ///
+    /// Nobody binds its ports plainly. A process with CAP_NET_ADMIN over the network namespace, or a
+    /// member of the group, consumes it: with `portpool run -p`, or by associating a socket with its
+    /// token, which is another after each boot.
+    Persist(PersistArgs),
+    /// End a persistent block (as root).
+    ///
+    /// Sockets bound to its ports keep them.
+    Unpersist(SpecArgs),
+    /// Keep ports from automatic choice and from reservations, also after a reboot (as root).
+    ///
+    /// Explicit binds succeed as ever. It is refused while a port is bound or reserved.
+    Exclude(ExcludeArgs),
+    /// End an exclusion (as root).
+    Unexclude(SpecArgs),
     /// Attach the pool to this network namespace (as root).
     ///
     /// From then on every socket created in the cgroup, the root cgroup unless told, is guarded. The pool
@@ -76,6 +96,9 @@ pub(crate) enum Command {
     /// The background half of `acquire --while`.
     #[command(hide = true)]
     Hold(HoldArgs),
+    /// What answers programs that `run` has left behind.
+    #[command(hide = true)]
+    Rest,
 }
 
 #[derive(Debug, Args)]
@@ -112,7 +135,8 @@ pub(crate) struct AcquireArgs {
     /// Return at once and hold in the background until process PID ends.
     ///
     /// PID must be an ancestor of this command with the same user, such as $$ of the script that
-    /// runs it. It and its descendants may use the ports.
+    /// runs it. It and its descendants may use the ports, in the kernel pool; in the embedded one
+    /// they are kept from everybody, and this says so.
     #[arg(long = "while", value_name = "PID", value_parser = value_parser!(u32).range(1..))]
     pub(crate) tree_root: Option<u32>,
 }
@@ -148,8 +172,10 @@ pub(crate) enum Format {
     Plain,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct LookArgs {
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -159,7 +185,47 @@ pub(crate) struct LookArgs {
 pub(crate) struct PortArgs {
     /// A port or a range: 8080, 8080/udp, 8080-8083/tcp. Both transports unless one is named.
     pub(crate) spec: PortSpec,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
     /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PersistArgs {
+    /// A port or a range: 8080, 8080/udp, 5000-5019/both. TCP unless a transport is named; both is all
+    /// or nothing.
+    pub(crate) spec: PortSpec,
+    /// Something about it, for those who look.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<Note>,
+    /// A group, by name or number, whose members may consume it as well.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExcludeArgs {
+    /// A port or a range: 8080, 8080/udp, 5000-5019/both. TCP unless a transport is named; both is all
+    /// or nothing.
+    pub(crate) spec: PortSpec,
+    /// Something about it, for those who look.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<Note>,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SpecArgs {
+    /// Exactly the ports it was made with, and TCP unless a transport is named.
+    pub(crate) spec: PortSpec,
+    /// Print JSON, one object a line.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -178,6 +244,11 @@ pub(crate) struct AttachArgs {
     /// Attach though the pins, and with them the guard, end with this private mount namespace.
     #[arg(long)]
     pub(crate) private_mounts: bool,
+    /// Attach without what is on record: persistent blocks and exclusions.
+    ///
+    /// For when the records are damaged, which otherwise is a reason not to attach.
+    #[arg(long)]
+    pub(crate) without_records: bool,
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -268,14 +339,18 @@ Exit status:
   0    done
   1    refused or failed, also doctor if something is missing
   2    the command line is wrong
-  3    no pool is attached in this network namespace
+  3    no kernel pool is attached in this network namespace, or it guards another cgroup
   124  the ports were still taken when --wait was over
   126  run: the program cannot be started
   127  run: the program was not found
   N    run: the status of the program; 128+N if signal N killed it
 
 Environment:
-  PORTPOOL_RUN_DIR  where the pool shows itself [default: /run/portpool]
+  PORTPOOL_POOL       which pool, unless --pool says: kernel, embedded, auto [default: auto]
+  PORTPOOL_RUN_DIR    where the kernel pool shows itself [default: /run/portpool]
+  PORTPOOL_STATE_DIR  where persistent blocks and exclusions are on record [default:
+                      /var/lib/portpool in the network namespace of process 1, nowhere in others]
+  XDG_RUNTIME_DIR     where this user's reservations of the embedded pool are listed
 
 Stdout carries only the answer; everything else goes to stderr.";
 
@@ -291,15 +366,20 @@ Ports come in the order of the selectors. {{port}} stands for {port} itself; oth
 mean nothing.
 
 SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH and SIGCONT are passed on to the
-program, except what the terminal has sent to both already. A signal that portpool was
-started to ignore, as with nohup, stays ignored.
+program, except what the terminal has sent to both already, and what the program itself sends
+as long as it is in the process group of portpool: that may have been for the whole group. A
+signal that portpool was started to ignore, as with nohup, stays ignored.
+
+With --fd it finds sockets instead, at descriptors 3 and up, and LISTEN_FDS, LISTEN_PID and
+LISTEN_FDNAMES (tcp-20000:udp-20000) in the environment.
 
 Exit status: that of the program, 128+N if signal N killed it, 127 if it was not found, 126
 if it cannot be started; 1, 2, 3 and 124 of portpool's own as `portpool --help` lists them.
 
 Examples:
   portpool run -t 1 -- python3 -m http.server {port}
-  portpool run -p 8080 -u 2 --align 2 -- ./media --rtp {udp.0} --rtcp {udp.1}";
+  portpool run -p 8080 -u 2 --align 2 -- ./media --rtp {udp.0} --rtcp {udp.1}
+  portpool run -p 8000 --fd -- gunicorn app:app";
 
 const ACQUIRE_HELP: &str = "\
 Exit status: 0 once the ports were held and are given back, or with --while once they are

@@ -1,13 +1,16 @@
 //! Attaching and detaching the pool of this network namespace.
 
-use anstyle::{AnsiColor, Style};
 use portpool::{Limits, Pool, PoolKind};
+use portpool_keeper::{
+    AdminError, StateDir,
+    admin::{self, Reattached},
+};
 use portpool_kernel::{AttachOptions, Attached, RunDir};
 
 use crate::{
     args::AttachArgs,
-    exit::Answer,
-    output::{self, printable},
+    exit::{Answer, Code, Failure},
+    output::{self, WARNING, printable},
 };
 
 /// The command `attach`.
@@ -19,11 +22,43 @@ pub(crate) fn attach(args: &AttachArgs) -> Answer {
         limits: args.limits.over(present_limits),
         private_mounts: args.private_mounts,
     };
-    let attached = portpool_kernel::attach(&options)?;
-    for warning in &attached.warnings {
-        anstream::eprintln!("{WARNING}warning:{WARNING:#} {}", printable(warning));
+    let state = StateDir::from_env().filter(|_| !args.without_records);
+    let Reattached {
+        attached,
+        reconciled,
+        warnings,
+        ..
+    } = admin::attach(&options, state.as_ref()).map_err(|error| match error {
+        AdminError::Store(error) => Failure::new(
+            Code::Failed,
+            format!(
+                "not attached, since what is on record could not be put back: {error}; --without-records \
+                 attaches without it"
+            ),
+        ),
+        error => error.into(),
+    })?;
+    let conflicts = reconciled
+        .conflicts
+        .iter()
+        .map(|conflict| format!("on record, but not in force: {}", conflict.error));
+    for warning in attached
+        .warnings
+        .iter()
+        .cloned()
+        .chain(warnings)
+        .chain(conflicts)
+    {
+        anstream::eprintln!("{WARNING}warning:{WARNING:#} {}", printable(&warning));
     }
-    output::print(&text(&attached))?;
+    let mut text = text(&attached);
+    if reconciled.restored > 0 {
+        text += &format!(
+            "put back {} blocks and exclusions on record\n",
+            reconciled.restored
+        );
+    }
+    output::print(&text)?;
     Ok(0)
 }
 
@@ -34,12 +69,16 @@ pub(crate) fn detach(force: bool) -> Answer {
         0 => String::new(),
         count => format!(", {count} reservations ended"),
     };
+    let on_record = match detached.persistent_count {
+        0 => String::new(),
+        count => format!(", {count} persistent blocks come back with the next attach"),
+    };
     let rest = if detached.others_remain {
         "; other network namespaces keep their pools"
     } else {
         ""
     };
-    output::print(&format!("detached{ended}{rest}\n"))?;
+    output::print(&format!("detached{ended}{on_record}{rest}\n"))?;
     Ok(0)
 }
 
@@ -72,5 +111,3 @@ fn text(attached: &Attached) -> String {
     }
     text
 }
-
-const WARNING: Style = AnsiColor::Yellow.on_default().bold();

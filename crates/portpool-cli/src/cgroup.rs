@@ -18,6 +18,13 @@ pub(crate) fn path_of(id: u64) -> Option<PathBuf> {
     search(Path::new(root), id)
 }
 
+/// The cgroup v2 of this process, as it is named here.
+pub(crate) fn own() -> Option<String> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+    own.map(str::to_owned)
+}
+
 fn search(directory: &Path, id: u64) -> Option<PathBuf> {
     if fs::metadata(directory).ok()?.ino() == id {
         return Some(directory.to_owned());

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use portpool::{AcquireError, LookError, OpenError, Refusal};
-use portpool_kernel::RunDir;
 use serde::{Deserialize, Serialize};
+
+use crate::pool;
 
 /// A status to end with that needs no words: 0, or that of the command which `run` ran.
 pub(crate) type Answer = Result<u8, Failure>;
@@ -77,8 +78,21 @@ impl Failure {
         }
     }
 
+    /// The same failure in other words, unless there is no pool: that has words of its own.
+    pub(crate) fn saying(self, text: String) -> Failure {
+        match self.code {
+            Code::NoPool => self,
+            code => Failure::new(code, text),
+        }
+    }
+
+    /// What failed, and the next step.
+    pub(crate) fn text(&self) -> &str {
+        self.message.as_deref().unwrap_or_default()
+    }
+
     fn no_pool() -> Failure {
-        Failure::new(Code::NoPool, no_pool_message())
+        Failure::new(Code::NoPool, NO_POOL)
     }
 
     fn tell(&self) {
@@ -90,6 +104,12 @@ impl Failure {
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Failure {
+        if let OpenError::OtherCgroup { cgroup } = error {
+            let outside = pool::outside(Some(cgroup));
+            let next_step = "start the command in that cgroup; --pool embedded works anywhere, but \
+                             knows nothing of the reservations there";
+            return Failure::new(Code::NoPool, format!("{outside}: {next_step}"));
+        }
         match error.refusal().map(code_of) {
             Some(Code::NoPool) => Failure::no_pool(),
             code => Failure::new(code.unwrap_or(Code::Failed), error.to_string()),
@@ -109,6 +129,17 @@ impl From<AcquireError> for Failure {
 impl From<LookError> for Failure {
     fn from(error: LookError) -> Failure {
         Failure::new(Code::Failed, error.to_string())
+    }
+}
+
+impl From<portpool_keeper::AdminError> for Failure {
+    fn from(error: portpool_keeper::AdminError) -> Failure {
+        match error {
+            portpool_keeper::AdminError::NotAttached => Failure::no_pool(),
+            portpool_keeper::AdminError::Open(error) => error.into(),
+            portpool_keeper::AdminError::Privileged(error) => error.into(),
+            error => Failure::new(Code::Failed, error.to_string()),
+        }
     }
 }
 
@@ -152,26 +183,9 @@ fn code_of(refusal: Refusal) -> Code {
     }
 }
 
-/// A socket of ours got no answer: either there is no pool, or it does not reach this process.
-fn no_pool_message() -> String {
-    let findings = portpool_kernel::doctor(&RunDir::from_env());
-    let is_elsewhere = findings
-        .iter()
-        .any(|finding| finding.name == "pool" && finding.verdict == portpool_kernel::Verdict::Good);
-    if is_elsewhere {
-        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let own = own.lines().find_map(|line| line.strip_prefix("0::"));
-        format!(
-            "the pool of this network namespace is attached to a cgroup that this process is not in \
-             (it is in {}): start the command in the cgroup that attach was given",
-            own.unwrap_or("none")
-        )
-    } else {
-        "no pool is attached in this network namespace: run `portpool attach` as root, or enter the \
-         cgroup it is attached to; `portpool doctor` says what is missing"
-            .to_owned()
-    }
-}
+const NO_POOL: &str = "no pool is attached in this network namespace: run `portpool attach` as root, \
+    enter the cgroup it is attached to, or take the embedded pool with --pool embedded; `portpool \
+    doctor` says what is missing";
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 

@@ -1,12 +1,11 @@
 //! How a program got its ports: what `run --explain` says, and what it says without being asked.
 
-use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use portpool::{Pool, Transport};
-use portpool_handover::{Supervised, Technique, Use};
+use portpool_handover::{Finished, Technique, Use};
 use serde::Serialize;
 
-use crate::grant::Grant;
+use crate::{grant::Grant, output::WARNING, pool::Chosen};
 
 /// The form of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -20,8 +19,8 @@ pub(crate) enum Explain {
 /// What is known of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
-    pool: &'static str,
-    reason: &'static str,
+    #[serde(flatten)]
+    pool: Chosen,
     ports: Vec<PortReport>,
     /// Calls of processes that are closed to this one.
     closed_call_count: u64,
@@ -46,7 +45,6 @@ struct UseReport {
 
 impl Report {
     pub(crate) fn new(pool: &Pool, grant: &Grant) -> Report {
-        let choice = pool.choice();
         let ports = Transport::ALL.into_iter().flat_map(|transport| {
             grant.ports(transport).map(move |port| PortReport {
                 transport: transport.to_string(),
@@ -55,8 +53,7 @@ impl Report {
             })
         });
         Report {
-            pool: choice.kind.name(),
-            reason: choice.reason,
+            pool: Chosen::of(pool),
             ports: ports.collect(),
             closed_call_count: 0,
         }
@@ -73,14 +70,14 @@ impl Report {
     }
 
     /// The supervisor let the program past the holds.
-    pub(crate) fn handed(mut self, served: &Supervised) -> Report {
-        for used in served.uses() {
-            let of_port = self.ports.iter_mut().find(|port| port.is_of(&used));
+    pub(crate) fn handed(mut self, finished: &Finished) -> Report {
+        for used in &finished.uses {
+            let of_port = self.ports.iter_mut().find(|port| port.is_of(used));
             if let Some(port) = of_port {
-                port.uses.push(UseReport::of(&used));
+                port.uses.push(UseReport::of(used));
             }
         }
-        self.closed_call_count = served.closed_call_count();
+        self.closed_call_count = finished.closed_call_count;
         self
     }
 
@@ -108,7 +105,7 @@ impl Report {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("portpool: {} pool: {}\n", self.pool, self.reason);
+        let mut text = format!("portpool: {}", self.pool.line());
         for port in &self.ports {
             if port.uses.is_empty() {
                 text += &format!("portpool: {}: never bound\n", port.name());
@@ -187,4 +184,3 @@ impl UseReport {
 }
 
 const WINDOW: &str = Technique::Window.word();
-const WARNING: Style = AnsiColor::Yellow.on_default().bold();

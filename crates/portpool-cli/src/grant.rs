@@ -21,6 +21,11 @@ impl Grant {
         Grant { pool, blocks }
     }
 
+    /// The kind of pool that grants it.
+    pub(crate) fn pool(&self) -> PoolKind {
+        self.pool
+    }
+
     /// The ports of a transport.
     pub(crate) fn ports(&self, transport: Transport) -> impl Iterator<Item = Port> {
         self.ranges(transport).flat_map(PortRange::ports)

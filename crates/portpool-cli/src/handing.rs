@@ -1,15 +1,24 @@
 //! Handing ports of the embedded pool to the command that `run` starts, and sockets of either pool.
 
-use std::{fs::File, io, net::Ipv4Addr, process::Command};
+use std::{
+    fs::File,
+    io,
+    net::Ipv4Addr,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::{Command, Stdio},
+};
 
 use clap::{Args, ValueEnum};
 use portpool::{
     Reservation, Technique, Transport, Want,
     handover::SocketState,
-    process::{exec_with_sockets, tether},
+    process::{close_inherited, exec_with_sockets, tether},
 };
-use portpool_handover::{Error, Guard, HoldError, Options};
-use rustix::process::Pid;
+use portpool_handover::{Error, Guard, HoldError, Options, Rest};
+use rustix::process::{Pid, setsid};
 
 use crate::{
     acquire::Held,
@@ -39,8 +48,9 @@ pub(crate) struct HandingArgs {
         default_missing_value = "text"
     )]
     pub(crate) explain: Option<Explain>,
-    /// What a bind to port 0 gets. [default: embedded pool: block for TCP, kernel for UDP;
-    /// kernel pool: kernel]
+    /// What a bind to port 0 gets, in the embedded pool. [default: block for TCP, kernel for UDP]
+    ///
+    /// In the kernel pool it is always what the kernel chooses.
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "fd")]
     pub(crate) zero: Option<Zero>,
     /// Become the program, and pass it a socket for each port as LISTEN_FDS says.
@@ -67,7 +77,7 @@ pub(crate) enum Zero {
     Block,
     /// What the kernel chooses.
     Kernel,
-    /// EACCES; in the embedded pool only.
+    /// EACCES.
     Error,
 }
 
@@ -103,11 +113,43 @@ pub(crate) fn run(
         let id = i32::try_from(started.id()).ok().and_then(Pid::from_raw);
         id.ok_or_else(|| Failure::new(Code::Failed, "the command has no process id"))
     })?;
-    if let Some(served) = &served {
-        report.handed(served).tell(args.explain);
+    if let Some(served) = served {
+        let (finished, rest) = served.stop();
+        report.handed(&finished).tell(args.explain);
+        // The ports end with the command, not with what it leaves behind.
+        drop((finished, held));
+        rest.map_or(Ok(()), leave)?;
     }
-    drop(held);
     Ok(status)
+}
+
+/// Has a process of its own answer what the command left behind.
+fn leave(rest: Rest) -> Result<(), Failure> {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("portpool")
+        .arg("rest")
+        .stdin(OwnedFd::from(rest));
+    let started = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    started.map(drop).map_err(|error| {
+        Failure::failed(
+            "processes left behind cannot bind or listen any more",
+            error,
+        )
+    })
+}
+
+/// The command `rest`: answers what is left behind, at its stdin, until that has ended.
+pub(crate) fn serve_rest() -> Answer {
+    close_inherited().map_err(|error| Failure::failed("close what was inherited", error))?;
+    let _ = rustix::thread::set_name(c"portpool-rest");
+    setsid().map_err(|error| Failure::failed("start a session", error))?;
+    drop(std::env::set_current_dir("/"));
+    let listener = io::stdin().as_fd().try_clone_to_owned();
+    let listener = listener.map_err(|error| Failure::failed("open stdin", error))?;
+    let served = Rest::from(listener).serve();
+    served.map_err(|error| Failure::failed("answer what was left behind", error))?;
+    Ok(0)
 }
 
 /// Becomes the command, with a socket for each port. Comes back only with the reason why not.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use portpool::{
-    PoolKind, Scope,
+    PoolKind, Refusal, Scope,
     process::{close_inherited, watch},
 };
 use rustix::{
@@ -24,7 +24,8 @@ use crate::{
     args::{AcquireArgs, HoldArgs},
     exit::{Answer, Code, Failure},
     grant::{Grant, Line},
-    output,
+    output::{self, WARNING},
+    owner::is_ancestor,
 };
 
 /// The half that the user started: starts the holder and prints what it reports.
@@ -41,6 +42,13 @@ pub(crate) fn start(args: &AcquireArgs, root: u32) -> Answer {
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut holder = started.map_err(|error| Failure::failed("start the holder", error))?;
     let grant = listen(&mut holder)?;
+    if grant.pool() == PoolKind::Embedded {
+        anstream::eprintln!(
+            "{WARNING}warning:{WARNING:#} the ports are kept from everybody, process {root} and its \
+             descendants included: in the embedded pool only `portpool run` hands ports to programs; \
+             with the kernel pool (`portpool attach` as root) they could bind them"
+        );
+    }
     output::print(&grant.text(args.format, Some(holder.id()))).inspect_err(|_| {
         // Nobody knows of the ports: they must not stay reserved.
         drop(holder.kill());
@@ -115,8 +123,12 @@ pub(crate) fn hold(args: &HoldArgs) -> Answer {
 fn acquire(args: &HoldArgs) -> Result<Held, Failure> {
     let pool = args.pool.open(false)?;
     let scope = match pool.kind() {
-        // The program is kept from the ports like everybody else: the other half says so.
-        PoolKind::Embedded => Scope::Associated,
+        // Nobody but this process can bind them: the other half says so.
+        PoolKind::Embedded if is_ancestor(args.tree_root, std::process::id()) => Scope::Associated,
+        PoolKind::Embedded => {
+            let text = format!("--while {}: {}", args.tree_root, Refusal::NotAncestor);
+            return Err(Failure::new(Code::Failed, text));
+        }
         PoolKind::Kernel | PoolKind::Automatic => Scope::Tree {
             root: Some(args.tree_root),
             zero_from_block: false,

@@ -1,57 +1,29 @@
-//! Looking: the pool, its reservations, one port.
+//! Looking at reservations and at single ports.
 
 use std::time::{Duration, SystemTime};
 
-use portpool::{
-    Entry, LookError, Overview, Pool, PoolKind, PoolState, Port, PortSpec, PortState, Transport,
-    Transports,
-};
+use portpool::{Entry, Pool, PoolKind, Port, PortState, Tenure, Transport, Transports};
+use portpool_keeper::store::Records;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::{
-    cgroup,
+    args::{LookArgs, PortArgs},
     exit::{Answer, Code, Failure},
-    output::{self, Table, printable},
+    output::{self, Table},
     owner::{Owner, TreeRoot, since_boot},
+    pool::Chosen,
+    records,
     socket_owners::Sockets,
 };
 
-/// The command `status`.
-pub(crate) fn status(json: bool) -> Answer {
-    let pool = match Pool::builder()
-        .kind(PoolKind::Kernel)
-        .open()
-        .map_err(Failure::from)
-    {
-        Ok(pool) => pool,
-        Err(failure) if json && failure.code == Code::NoPool => {
-            output::print_json(&json!({ "attached": false }))?;
-            return Err(failure);
-        }
-        Err(failure) => return Err(failure),
-    };
-    match (pool.overview(), json) {
-        (Ok(overview), true) => output::print_json(&status_json(&overview))?,
-        (Ok(overview), false) => output::print(&status_text(&overview))?,
-        (Err(error), true) => output::print_json(&blind_json(&error))?,
-        (Err(error), false) => output::print(&format!(
-            "the pool is attached, but cannot be looked at: {}\nexact ports and --within work all \
-             the same\n",
-            printable(&error.to_string())
-        ))?,
-    }
-    Ok(0)
-}
-
 /// The command `reservations`.
-pub(crate) fn reservations(json: bool) -> Answer {
-    let entries = Pool::builder()
-        .kind(PoolKind::Kernel)
-        .open()?
-        .reservations()?;
-    let rows: Vec<Row> = entries.iter().map(Row::of).collect();
-    if json {
+pub(crate) fn reservations(args: LookArgs) -> Answer {
+    let pool = args.pool.open_to_look()?;
+    let entries = pool.reservations()?;
+    let records = records::read().unwrap_or_default();
+    let row = |entry| Row::of(entry, &pool, &records);
+    let rows: Vec<Row> = entries.iter().map(row).collect();
+    if args.json {
         output::print_json(&rows)?;
         return Ok(0);
     }
@@ -59,22 +31,23 @@ pub(crate) fn reservations(json: bool) -> Answer {
     for row in &rows {
         table.row([
             format!("{}/{}", row.ports, row.transport),
-            row.owner.pid_text(),
-            row.owner.user_text(),
+            row.pid_text(),
+            row.user_text(),
             age_text(row.age),
             row.tree_root
                 .as_ref()
                 .map_or("-".to_owned(), TreeRoot::text),
             row.token.clone(),
-            shortened(&row.owner.command_text()),
+            shortened(&row.command_text()),
         ]);
     }
-    output::print(&table.text())?;
+    output::print(&(Chosen::of(&pool).line() + &table.text()))?;
     Ok(0)
 }
 
 /// The command `port`.
-pub(crate) fn port(spec: PortSpec, json: bool) -> Answer {
+pub(crate) fn port(args: &PortArgs) -> Answer {
+    let spec = args.spec;
     if spec.range.count().number() > PORT_COUNT_MAX {
         return Err(Failure::new(
             Code::Usage,
@@ -84,21 +57,17 @@ pub(crate) fn port(spec: PortSpec, json: bool) -> Answer {
             ),
         ));
     }
-    let pool = Pool::builder().kind(PoolKind::Kernel).open()?;
+    let pool = args.pool.open_to_look()?;
     let sockets = Sockets::read();
+    let records = records::read().unwrap_or_default();
     let transports = spec.transports.unwrap_or(Transports::Both);
     let mut rows = Vec::new();
     for transport in transports.iter() {
         for port in spec.range.ports() {
-            rows.push(PortRow::of(
-                transport,
-                port,
-                &pool.port(transport, port)?,
-                &sockets,
-            ));
+            rows.push(PortRow::of((transport, port), &pool, &sockets, &records)?);
         }
     }
-    if json {
+    if args.json {
         output::print_json(&rows)?;
         return Ok(0);
     }
@@ -112,105 +81,8 @@ pub(crate) fn port(spec: PortSpec, json: bool) -> Answer {
         _ if is_single => String::new(),
         count => format!("{count} free\n"),
     };
-    output::print(&(text + &rest))?;
+    output::print(&(Chosen::of(&pool).line() + &text + &rest))?;
     Ok(0)
-}
-
-fn status_json(overview: &Overview) -> Value {
-    let Overview {
-        config, counters, ..
-    } = overview;
-    let transports = Transport::ALL.map(|transport| {
-        let of = overview.transport(transport);
-        let largest = of.largest_free.map(|range| range.to_string());
-        json!({
-            "transport": transport.to_string(),
-            "reserved": of.reserved_count,
-            "in_use": of.in_use_count,
-            "free_in_ranges": of.free_count,
-            "largest_free": largest,
-        })
-    });
-    json!({
-        "attached": true,
-        "readable": true,
-        "ready": config.state == PoolState::Ready,
-        "since": timestamp(config.attached),
-        "cgroup": cgroup::path_of(config.cgroup),
-        "guards_every_cgroup": config.cgroup == cgroup::ROOT_ID,
-        "ranges": config.ranges.iter().map(|range| range.to_string()).collect::<Vec<_>>(),
-        "limits": {
-            "ports_per_uid": config.limits.ports_per_uid_max,
-            "reservations_per_uid": config.limits.reservations_per_uid_max,
-            "reservations_per_socket": config.limits.reservations_per_socket_max,
-            "reservations": config.limits.reservations_max,
-            "shared_percent": config.limits.shared_percent,
-        },
-        "reservations": counters.reservations,
-        "shared_reservations": counters.shared_reservations,
-        "shared_ports": counters.shared_ports,
-        "transports": transports,
-    })
-}
-
-fn blind_json(error: &LookError) -> Value {
-    json!({ "attached": true, "readable": false, "reason": error.to_string() })
-}
-
-fn status_text(overview: &Overview) -> String {
-    let Overview {
-        config, counters, ..
-    } = overview;
-    let limits = &config.limits;
-    let age = since_boot().saturating_sub(Duration::from_nanos(config.attached));
-    let mut table = Table::default();
-    table.row([
-        "pool",
-        &format!("{}, attached {} ago", state(config.state), age_text(age)),
-    ]);
-    table.row(["guards", &guarded(config.cgroup)]);
-    table.row(["ranges", &config.ranges.to_string()]);
-    table.row([
-        "reservations",
-        &format!("{} of {}", counters.reservations, limits.reservations_max),
-    ]);
-    for transport in Transport::ALL {
-        let of = overview.transport(transport);
-        let largest = of
-            .largest_free
-            .map_or("none".to_owned(), |range| range.to_string());
-        let counts = format!(
-            "{} ports reserved, {} in use, {} of the ranges free, largest free block {largest}",
-            of.reserved_count, of.in_use_count, of.free_count
-        );
-        table.row([transport.to_string(), counts]);
-    }
-    let per_uid = format!(
-        "{} ports and {} reservations a user, {} reservations a socket, {} % of the pool without \
-         CAP_NET_ADMIN",
-        limits.ports_per_uid_max,
-        limits.reservations_per_uid_max,
-        limits.reservations_per_socket_max,
-        limits.shared_percent
-    );
-    table.row(["limits", &per_uid]);
-    table.text()
-}
-
-fn state(state: PoolState) -> &'static str {
-    match state {
-        PoolState::Ready => "ready",
-        PoolState::Sweeping => "counting the sockets there were before, grants nothing yet",
-    }
-}
-
-fn guarded(id: u64) -> String {
-    if id == cgroup::ROOT_ID {
-        return "every socket of this network namespace".to_owned();
-    }
-    let path = cgroup::path_of(id).map(|path| path.display().to_string());
-    let path = path.unwrap_or_else(|| format!("the cgroup with id {id}, not mounted here"));
-    format!("ONLY sockets created in {path}: all others can take reserved ports")
 }
 
 /// A reservation as `reservations` and `port` show it.
@@ -221,6 +93,12 @@ struct Row {
     first: u16,
     count: u16,
     token: String,
+    /// `runtime` or `persistent`.
+    kind: &'static str,
+    /// The group whose members may consume a persistent block.
+    group: Option<u32>,
+    /// What the administrator said about a persistent block; only who may read the records sees it.
+    note: Option<String>,
     owner: Owner,
     /// When it was acquired.
     since: String,
@@ -229,21 +107,92 @@ struct Row {
     tree_root: Option<TreeRoot>,
     /// Whether it counts against the limits of its user.
     shared: bool,
+    #[serde(flatten)]
+    pool: Chosen,
 }
 
 impl Row {
-    fn of(entry: &Entry) -> Row {
+    fn of(entry: &Entry, pool: &Pool, records: &Records) -> Row {
+        let (kind, group) = match entry.tenure {
+            Tenure::Runtime => ("runtime", None),
+            Tenure::Persistent { group } => ("persistent", group),
+        };
         Row {
             transport: entry.transport.to_string(),
             ports: entry.range.to_string(),
             first: entry.range.first().number(),
             count: entry.range.count().number(),
             token: entry.token.to_string(),
+            kind,
+            group,
+            note: records::note_of(records, entry),
             owner: Owner::of(entry),
             since: timestamp(entry.born),
             age: since_boot().saturating_sub(Duration::from_nanos(entry.born)),
             tree_root: TreeRoot::of(entry),
             shared: entry.shared,
+            pool: Chosen::of(pool),
+        }
+    }
+}
+
+/// A persistent block is nobody's: who installed it does not matter.
+impl Row {
+    /// What `port` says of it.
+    fn told(&self) -> String {
+        let Row {
+            owner,
+            ports,
+            token,
+            since,
+            ..
+        } = self;
+        let age = age_text(self.age);
+        if self.is_persistent() {
+            let note = self.note.as_ref();
+            let note = note.map_or(String::new(), |note| format!("  note: {note}\n"));
+            let group = self.group.map_or(String::new(), |group| {
+                format!(", and members of group {group}")
+            });
+            return format!(
+                "  persistent block {ports} ({token}), in force for {age}\n{note}  for CAP_NET_ADMIN \
+                 over the network namespace{group}\n"
+            );
+        }
+        format!(
+            "  reservation {ports} ({token}) since {since}, {age} ago\n  owner pid {} ({}), user {}: \
+             {}\n",
+            owner.pid_text(),
+            owner.command,
+            owner.user_text(),
+            owner.command_text()
+        )
+    }
+
+    fn is_persistent(&self) -> bool {
+        self.kind == "persistent"
+    }
+
+    fn pid_text(&self) -> String {
+        match self.is_persistent() {
+            true => "-".to_owned(),
+            false => self.owner.pid_text(),
+        }
+    }
+
+    fn user_text(&self) -> String {
+        match (self.is_persistent(), self.group) {
+            (true, Some(group)) => format!("group {group}"),
+            (true, None) => "-".to_owned(),
+            (false, _) => self.owner.user_text(),
+        }
+    }
+
+    fn command_text(&self) -> String {
+        match (self.is_persistent(), &self.note) {
+            (true, Some(note)) => format!("(persistent) {note}"),
+            (true, None) => "(persistent)".to_owned(),
+            (false, _) => self.owner.command_text(),
         }
     }
 }
@@ -253,13 +202,19 @@ impl Row {
 struct PortRow {
     transport: String,
     port: u16,
-    /// `reserved`, `in-use`, `held`, `recent` or `free`, the first that is true.
+    /// `reserved`, `in-use`, `held`, `excluded`, `recent` or `free`, the first that is true.
     state: &'static str,
     reservation: Option<Row>,
     socket_count: u32,
     held_by_kernel: bool,
+    /// Whether the administrator keeps it from automatic choice and from reservations.
+    excluded: bool,
+    /// What he said about that; only who may read the records sees it.
+    exclusion_note: Option<String>,
     recently_used: bool,
     processes: Vec<Process>,
+    #[serde(flatten)]
+    pool: Chosen,
 }
 
 #[derive(Serialize)]
@@ -269,12 +224,18 @@ struct Process {
 }
 
 impl PortRow {
-    fn of(transport: Transport, port: Port, state: &PortState, sockets: &Sockets) -> PortRow {
+    fn of(
+        (transport, port): (Transport, Port),
+        pool: &Pool,
+        sockets: &Sockets,
+        records: &Records,
+    ) -> Result<PortRow, Failure> {
+        let state = pool.port(transport, port)?;
         let processes = sockets.processes(transport, port).into_iter();
-        PortRow {
+        Ok(PortRow {
             transport: transport.to_string(),
             port: port.number(),
-            state: match state {
+            state: match &state {
                 PortState {
                     reservation: Some(_),
                     ..
@@ -283,17 +244,26 @@ impl PortRow {
                     socket_count: 1.., ..
                 } => "in-use",
                 PortState { held: true, .. } => "held",
+                PortState { excluded: true, .. } => "excluded",
                 PortState { recent: true, .. } => "recent",
                 _ => "free",
             },
-            reservation: state.reservation.as_ref().map(Row::of),
+            reservation: state
+                .reservation
+                .as_ref()
+                .map(|entry| Row::of(entry, pool, records)),
             socket_count: state.socket_count,
             held_by_kernel: state.held,
+            excluded: state.excluded,
+            exclusion_note: records::exclusion_of(records, transport, port)
+                .filter(|_| state.excluded)
+                .and_then(|(_, note)| note),
             recently_used: state.recent,
             processes: processes
                 .map(|(pid, command_line)| Process { pid, command_line })
                 .collect(),
-        }
+            pool: Chosen::of(pool),
+        })
     }
 
     fn text(&self) -> String {
@@ -305,22 +275,7 @@ impl PortRow {
         }
         text.push('\n');
         if let Some(row) = &self.reservation {
-            let Row {
-                owner,
-                age,
-                ports,
-                token,
-                ..
-            } = row;
-            text += &format!(
-                "  reservation {ports} ({token}) since {}, {} ago\n  owner pid {} ({}), user {}: {}\n",
-                row.since,
-                age_text(*age),
-                owner.pid_text(),
-                owner.command,
-                owner.user_text(),
-                owner.command_text()
-            );
+            text += &row.told();
             if let Some(root) = &row.tree_root {
                 let root = match root.text() {
                     text if text == "owner" => "the owner".to_owned(),
@@ -328,6 +283,9 @@ impl PortRow {
                 };
                 text += &format!("  {root} and its descendants may use it\n");
             }
+        }
+        if let Some(note) = &self.exclusion_note {
+            text += &format!("  note: {note}\n");
         }
         for process in &self.processes {
             let command = process
@@ -344,6 +302,10 @@ impl PortRow {
             "held" => "held by the kernel or by a socket that cannot be counted",
             "recent" => "free, used within the last minute",
             "in-use" => "in use, not reserved",
+            "excluded" => "excluded by the administrator: no reservation gets it, a bind does",
+            "free" if self.pool.is(PoolKind::Embedded) && self.transport == "tcp" => {
+                "free, as far as can be seen: TCP sockets that do not listen are in no list"
+            }
             state => state,
         }
     }
@@ -354,7 +316,7 @@ fn seconds<S: serde::Serializer>(age: &Duration, serializer: S) -> Result<S::Ok,
 }
 
 /// Time since boot as a date. The clock may have been set since: then the date moves with it.
-fn timestamp(nanoseconds: u64) -> String {
+pub(crate) fn timestamp(nanoseconds: u64) -> String {
     let age = since_boot().saturating_sub(Duration::from_nanos(nanoseconds));
     let time = SystemTime::now()
         .checked_sub(age)
@@ -363,7 +325,7 @@ fn timestamp(nanoseconds: u64) -> String {
 }
 
 /// The two largest units of a duration.
-fn age_text(age: Duration) -> String {
+pub(crate) fn age_text(age: Duration) -> String {
     let text = humantime::format_duration(Duration::from_secs(age.as_secs())).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod acquire;
+mod administer;
 mod args;
 mod attach;
 mod cgroup;
@@ -12,14 +13,17 @@ mod grammar;
 mod grant;
 mod handing;
 mod hold;
+mod holder;
 mod look;
 mod output;
 mod owner;
 mod pool;
+mod records;
 mod run;
 mod selectors;
 mod signals;
 mod socket_owners;
+mod status;
 mod supervise;
 mod template;
 
@@ -33,10 +37,15 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Acquire(args) => acquire::acquire(&args),
         Command::Hold(args) => hold::hold(&args),
-        Command::Reservations(args) => look::reservations(args.json),
-        Command::Port(args) => look::port(args.spec, args.json),
-        Command::Status(args) => look::status(args.json),
-        Command::Doctor(args) => doctor::doctor(args.json),
+        Command::Rest => handing::serve_rest(),
+        Command::Reservations(args) => look::reservations(args),
+        Command::Port(args) => look::port(&args),
+        Command::Status(args) => status::status(args),
+        Command::Doctor(args) => doctor::doctor(args),
+        Command::Persist(args) => administer::persist(&args),
+        Command::Unpersist(args) => administer::unpersist(&args),
+        Command::Exclude(args) => administer::exclude(&args),
+        Command::Unexclude(args) => administer::unexclude(&args),
         Command::Attach(args) => attach::attach(&args),
         Command::Detach(args) => attach::detach(args.force),
         Command::Completions(args) => grammar::completions(args.shell),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use anstyle::Style;
+use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -98,6 +98,9 @@ pub(crate) fn printable(text: &str) -> String {
         .map(|c| if c.is_control() { '?' } else { c })
         .collect()
 }
+
+/// Of the word before what somebody should know, on stderr.
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 
 #[cfg(test)]
 mod tests {

@@ -134,12 +134,26 @@ fn pid_namespace() -> Option<u32> {
     u32::try_from(inode).ok()
 }
 
-/// Field 22 of /proc/PID/stat, after the name in parentheses that may itself hold any byte.
 fn start_ticks(pid: u32) -> Option<u64> {
+    stat_field(pid, 22)
+}
+
+/// Whether the first process is an ancestor of the second.
+pub(crate) fn is_ancestor(ancestor: u32, of: u32) -> bool {
+    let parents = std::iter::successors(Some(u64::from(of)), |pid| {
+        stat_field(u32::try_from(*pid).ok()?, 4).filter(|parent| *parent != 0)
+    });
+    let mut parents = parents.skip(1).take(ANCESTOR_COUNT_MAX);
+    parents.any(|parent| parent == u64::from(ancestor))
+}
+
+/// A number of /proc/PID/stat, of those after the name in parentheses, which may itself hold any byte.
+fn stat_field(pid: u32, number: usize) -> Option<u64> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let fields = String::from_utf8_lossy(&stat[end + 1..]).into_owned();
-    fields.split_whitespace().nth(19)?.parse().ok()
+    // The first after the name is the third of the line.
+    fields.split_whitespace().nth(number - 3)?.parse().ok()
 }
 
 /// Time since boot in the ticks of /proc, 100 a second on every architecture.
@@ -157,6 +171,8 @@ fn user_name(uid: u32) -> Option<String> {
     })
 }
 
+/// As many as the kernel pool looks at.
+const ANCESTOR_COUNT_MAX: usize = 64;
 /// PROC_PID_INIT_INO.
 const INITIAL_PID_NAMESPACE: u32 = 4_026_531_836;
 
@@ -180,6 +196,14 @@ mod tests {
         let start = start_ticks(std::process::id()).expect("/proc/self/stat");
         assert!(start <= ticks(u64::try_from(since_boot().as_nanos()).expect("a short uptime")));
         assert!(command_line(std::process::id()).is_some());
+    }
+
+    #[test]
+    fn only_those_above_are_ancestors() {
+        let own = std::process::id();
+        let parent = std::os::unix::process::parent_id();
+        assert!(is_ancestor(parent, own));
+        assert!(!is_ancestor(own, own) && !is_ancestor(own, parent));
     }
 
     #[test]

@@ -37,10 +37,13 @@ pub(crate) fn run(args: &RunArgs) -> Answer {
     let is_embedded = pool.kind() == PoolKind::Embedded;
     let scope = match is_embedded || handing.fd {
         true => Scope::Associated,
-        false => Scope::Tree {
-            root: None,
-            zero_from_block: zero_from_block(handing.zero)?,
-        },
+        false => {
+            check_zero(handing.zero)?;
+            Scope::Tree {
+                root: None,
+                zero_from_block: false,
+            }
+        }
     };
     let held = Held::acquire(&pool, &args.selectors, scope, args.waiting.wait)?;
     let mut command = Command::new(program);
@@ -63,15 +66,14 @@ pub(crate) fn run(args: &RunArgs) -> Answer {
     Ok(status)
 }
 
-/// What the kernel pool does with a bind to port 0; by default what it does for everybody.
-fn zero_from_block(zero: Option<Zero>) -> Result<bool, Failure> {
+/// The kernel pool serves bind to port 0 from a block to its owner only, who is not the program.
+fn check_zero(zero: Option<Zero>) -> Result<(), Failure> {
     match zero {
-        None | Some(Zero::Kernel) => Ok(false),
-        Some(Zero::Block) => Ok(true),
-        Some(Zero::Error) => Err(Failure::new(
+        None | Some(Zero::Kernel) => Ok(()),
+        Some(Zero::Block | Zero::Error) => Err(Failure::new(
             Code::Failed,
-            "--zero error: the kernel pool refuses no bind to port 0: choose block or kernel, or add \
-             --pool embedded",
+            "--zero: in the kernel pool the kernel chooses for a program that binds port 0: tell the \
+             program its {port}, or add --pool embedded",
         )),
     }
 }

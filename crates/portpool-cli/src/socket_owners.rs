@@ -38,6 +38,11 @@ impl Sockets {
         sockets
     }
 
+    /// Whether a socket that somebody owns is on the port.
+    pub(crate) fn has(&self, transport: Transport, port: Port) -> bool {
+        self.0.contains_key(&(transport, port.number()))
+    }
+
     /// The processes that have a socket on the port open, each once, with their command lines.
     pub(crate) fn processes(&self, transport: Transport, port: Port) -> Vec<(u32, Option<String>)> {
         let Some(inodes) = self.0.get(&(transport, port.number())) else {

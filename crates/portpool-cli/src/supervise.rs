@@ -49,16 +49,20 @@ fn reap(child: Pid) -> Option<ExitStatus> {
     }
 }
 
-/// Whether the command got the signal without our doing: it sent it itself, or the terminal did, which
-/// sends to all of a process group. A hang-up alone it sends to the leader of the session only.
+/// Whether the command got the signal without our doing: the terminal sent it, which sends to all of a
+/// process group (a hang-up alone it sends to the leader of the session only), or the command itself
+/// did so.
+///
+/// What the command sends may be for its group or for this process alone: nothing tells one from the
+/// other while both are in one group, and to pass on the first would be to send it twice. Only a
+/// command with a group of its own can have meant nobody but this process.
 fn has_it_already(child: Pid, origin: &Origin) -> bool {
+    let is_of_one_group = getpgid(Some(child)) == getpgid(None);
     if let Some(sender) = origin.process {
-        return sender.pid == child.as_raw_pid();
+        return sender.pid == child.as_raw_pid() && is_of_one_group;
     }
     let is_leader = getsid(None) == Ok(getpid());
-    origin.cause == Cause::Kernel
-        && getpgid(Some(child)) == getpgid(None)
-        && !(origin.signal == SIGHUP && is_leader)
+    origin.cause == Cause::Kernel && is_of_one_group && !(origin.signal == SIGHUP && is_leader)
 }
 
 /// The child is not reaped yet, so its id is nobody else's.

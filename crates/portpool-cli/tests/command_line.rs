@@ -32,7 +32,7 @@ fn every_command_explains_itself() {
         assert!(help.contains(&format!("\n  {command} ")), "{command}");
     }
     assert!(help.contains("Exit status:"));
-    for hidden in ["\n  hold ", "\n  man "] {
+    for hidden in ["\n  hold ", "\n  rest", "\n  man "] {
         assert!(!help.contains(hidden), "{hidden}");
     }
 }
@@ -67,6 +67,12 @@ fn usage_errors_name_the_input_and_the_next_step() {
         ("run -t 2 -- echo {tcp.2}", "{tcp.2}", "{{tcp.2}}"),
         ("run -t 2 -- echo {udp}", "{udp}", "ask for more ports"),
         ("run -u 1 -- echo {port.0}", "{port.0}", "{udp.0}"),
+        ("run -t 1 --pool best -- true", "'best'", "embedded"),
+        ("run -t 1 --explain=xml -- true", "'xml'", "json"),
+        ("run -t 1 --zero 1 -- true", "'1'", "block"),
+        ("run -t 1 --fd-state bound -- true", "--fd", "--help"),
+        ("run -t 1 --fd --zero block -- true", "--zero", "--help"),
+        ("status --pool none", "'none'", "kernel"),
         ("acquire", "--tcp <N>", "--help"),
         ("acquire -t 1 --format xml", "'xml'", "json"),
         ("acquire -t 1 --while 0", "'0'", "--help"),

@@ -6,12 +6,14 @@
 
 mod admin;
 mod errno;
+mod event;
 mod layout;
 
 pub use admin::{
     LEND_SIZE, Lend, Origin, PERSIST_SIZE, PORTS_SIZE, Persist, Ports, WINDOW_SIZE, Window,
 };
 pub use errno::{ControlCode, ERRNO_TABLE, ErrnoRow, Operation, errno_of, refusal_of};
+pub use event::{EVENT_SIZE, Event, TALLY_COUNT, WATCH_SIZE, What, tally};
 pub use layout::{
     ACQUIRE_SIZE, Acquire, COUNTS_SIZE, Counters, OCCUPANCY_SIZE, POOL_SIZE, PoolConfig, PoolState,
     RECORD_SIZE, Record, Scope, Tenure, counts_key, occupancy, ports_in_use, probe_bytes,

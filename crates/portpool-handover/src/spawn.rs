@@ -10,15 +10,19 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
-    recvmsg, socketpair,
+use rustix::{
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags,
+        SocketType, recvmsg, socketpair,
+    },
+    pipe::{PipeFlags, pipe_with},
 };
 
 use crate::{
     Error, Guard, Options, Use,
     held::Held,
-    supervisor::{Log, Supervisor},
+    rest::Rest,
+    supervisor::{Log, Served, Supervisor},
     sys::{filter, notify::Listener},
 };
 
@@ -69,9 +73,16 @@ pub fn spawn(
     };
     let log = supervisor.log();
     let listener = Listener::new(listener);
+    let (stop, stopper) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::of("pipe"))?;
+    let stopper = Arc::new(stopper);
+    let kept = Arc::clone(&stopper);
     let serving = thread::Builder::new()
         .name("portpool-serve".to_owned())
-        .spawn(move || supervisor.serve(&listener))
+        .spawn(move || {
+            // Only what is written stops it, not the end of the one who could write.
+            let _kept = kept;
+            supervisor.serve(listener, &stop)
+        })
         .map_err(Error::of("starting a thread"))?;
     let Some(child) = child.0.take() else {
         unreachable!("nobody else takes the child");
@@ -80,6 +91,7 @@ pub fn spawn(
         child,
         log,
         serving,
+        stopper,
     })
 }
 
@@ -90,7 +102,9 @@ pub fn spawn(
 pub struct Supervised {
     child: Child,
     log: Arc<Mutex<Log>>,
-    serving: JoinHandle<Vec<Held>>,
+    serving: JoinHandle<Served>,
+    /// A pipe: a byte in it tells the serving thread to stop.
+    stopper: Arc<OwnedFd>,
 }
 
 impl Supervised {
@@ -117,18 +131,21 @@ impl Supervised {
     pub fn finish(mut self) -> Finished {
         // Without this its own end would be waited for in vain; a status asked for before is kept.
         let _ = self.child.wait();
-        let held = match self.serving.join() {
-            Ok(held) => held,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        let log = locked(&self.log);
-        Finished {
-            // Only now: a process leaves its filter (6.18) before it closes its sockets, and one that
-            // was waited for has done both.
-            guards: held.into_iter().filter_map(Held::into_guard).collect(),
-            uses: log.uses(),
-            closed_call_count: log.closed_call_count,
-        }
+        let served = joined(self.serving);
+        Finished::new(served.held, &self.log)
+    }
+
+    /// Stops serving now, for who has seen the end of the program and does not wait for what it left
+    /// behind. That must still be served, by [`Rest::serve`].
+    ///
+    /// # Panics
+    /// As [`finish`](Supervised::finish).
+    pub fn stop(self) -> (Finished, Option<Rest>) {
+        // Fails only if the thread is gone already.
+        let _ = rustix::io::write(&*self.stopper, b"x");
+        let served = joined(self.serving);
+        let rest = served.listener.map(Rest::new);
+        (Finished::new(served.held, &self.log), rest)
     }
 
     /// The process id of the program.
@@ -164,6 +181,26 @@ pub struct Finished {
     pub uses: Vec<Use>,
     /// As [`Supervised::closed_call_count`].
     pub closed_call_count: u64,
+}
+
+impl Finished {
+    fn new(held: Vec<Held>, log: &Mutex<Log>) -> Finished {
+        let log = locked(log);
+        Finished {
+            // Only now: a process leaves its filter (6.18) before it closes its sockets, and one that
+            // was waited for has done both.
+            guards: held.into_iter().filter_map(Held::into_guard).collect(),
+            uses: log.uses(),
+            closed_call_count: log.closed_call_count,
+        }
+    }
+}
+
+fn joined(serving: JoinHandle<Served>) -> Served {
+    match serving.join() {
+        Ok(served) => served,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 pub(crate) fn locked(log: &Mutex<Log>) -> MutexGuard<'_, Log> {

@@ -57,6 +57,22 @@ impl Log {
     }
 }
 
+/// What is left after serving.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) held: Vec<Held>,
+    /// Nothing if no process is left.
+    pub(crate) listener: Option<Listener>,
+}
+
+/// What was waited for.
+enum Event {
+    Call,
+    /// No process is left.
+    Over,
+    Stop,
+}
+
 impl Supervisor {
     pub(crate) fn new(guards: Vec<Guard>, options: Options) -> io::Result<Supervisor> {
         let may_untie = may_untie()?;
@@ -76,32 +92,51 @@ impl Supervisor {
         Arc::clone(&self.log)
     }
 
-    /// Serves until no process is left under the filter; gives back the ports.
-    pub(crate) fn serve(mut self, listener: &Listener) -> Vec<Held> {
-        while self.wait(listener) {
+    /// Serves until no process is left under the filter or `stop` says so; gives back the ports.
+    pub(crate) fn serve(mut self, listener: Listener, stop: &OwnedFd) -> Served {
+        let is_over = loop {
+            match self.wait(&listener, stop) {
+                Event::Call => {}
+                Event::Over => break true,
+                Event::Stop => break false,
+            }
             // The caller may have been killed meanwhile: nobody waits for an answer then.
             let Ok(notification) = listener.receive() else {
                 continue;
             };
-            let call = Call::new(listener, notification);
+            let call = Call::new(&listener, notification);
             let answer = self.judge(&call);
             let _ = listener.answer(notification.id, answer);
+        };
+        Served {
+            held: self.held.into_values().collect(),
+            listener: (!is_over).then_some(listener),
         }
-        self.held.into_values().collect()
     }
 
-    /// Waits for the next call; false if there can be none any more.
-    fn wait(&mut self, listener: &Listener) -> bool {
+    /// Waits for the next call.
+    fn wait(&mut self, listener: &Listener, stop: &OwnedFd) -> Event {
         loop {
             let is_short = self.held.values().any(Held::wants_regain);
             let timeout = is_short.then_some(REGAIN_INTERVAL);
-            let mut watched = [PollFd::new(listener, PollFlags::IN)];
+            let mut watched = [
+                PollFd::new(listener, PollFlags::IN),
+                PollFd::new(stop, PollFlags::IN),
+            ];
             match poll(&mut watched, timeout.as_ref()) {
                 Ok(0) => self.held.values_mut().for_each(Held::regain),
-                Ok(_) => return watched[0].revents().contains(PollFlags::IN),
+                Ok(_) => {
+                    let [calls, stop] = watched.map(|it| it.revents());
+                    return match (calls.contains(PollFlags::IN), calls.is_empty()) {
+                        (true, _) => Event::Call,
+                        (false, false) => Event::Over,
+                        (false, true) if !stop.is_empty() => Event::Stop,
+                        (false, true) => continue,
+                    };
+                }
                 Err(Errno::INTR) => {}
                 // Out of memory, at worst: without a listener the callers get errors, not ports.
-                Err(_) => return false,
+                Err(_) => return Event::Over,
             }
         }
     }

@@ -192,6 +192,41 @@ struct pp_root {
 	__u64 tokens[PP_SOCKET_RESERVATIONS];
 };
 
+/* What is counted: answers of an operation; element operation * PP_ANSWERS + answer (tell.h). */
+#define PP_OF_CONTROL(code) ((code) - PP_PROBE)
+#define PP_OF_BIND 10
+#define PP_OF_CONNECT 11
+#define PP_OPERATIONS 12
+#define PP_ANSWERS 16
+
+/* What is told of a reservation. */
+#define PP_BORN 1
+#define PP_RELEASED 2
+#define PP_CLOSED 3	/* the last close of its owner socket */
+#define PP_DELETED 4
+
+struct pp_event {
+	__u64 time;		/* ns since boot */
+	__u64 token;
+	__u32 index;		/* of the pool */
+	__u32 uid;		/* these as of the record */
+	__u32 pid;
+	__u32 group;
+	__u16 first;
+	__u16 count;
+	__u16 flags;
+	__u8 transport;
+	__u8 what;
+	char comm[16];
+};
+
+/* Who reads the ring buffer. */
+struct pp_watch {
+	__u32 listening;	/* 0: nobody, and nothing is put into it */
+	__u32 zero;
+	__u64 dropped;		/* events that found no room since it was opened */
+};
+
 /* The numbers portpool-core's `abi` reads and writes by. */
 #define PP_AT(type, member, offset) _Static_assert(__builtin_offsetof(struct type, member) == (offset), #type "." #member)
 #define PP_SIZE(type, size) _Static_assert(sizeof(struct type) == (size), #type)
@@ -247,6 +282,18 @@ PP_AT(pp_occupancy, reservations, 36872);
 PP_AT(pp_occupancy, shared_reservations, 36876);
 PP_AT(pp_occupancy, shared_ports, 36880);
 PP_SIZE(pp_counts, 256);
+PP_SIZE(pp_event, 56);
+PP_AT(pp_event, index, 16);
+PP_AT(pp_event, uid, 20);
+PP_AT(pp_event, pid, 24);
+PP_AT(pp_event, group, 28);
+PP_AT(pp_event, first, 32);
+PP_AT(pp_event, flags, 36);
+PP_AT(pp_event, transport, 38);
+PP_AT(pp_event, what, 39);
+PP_AT(pp_event, comm, 40);
+PP_SIZE(pp_watch, 16);
+PP_AT(pp_watch, dropped, 8);
 PP_SIZE(pp_pool, 320);
 PP_AT(pp_pool, cgroup, 16);
 PP_AT(pp_pool, index, 24);

@@ -94,7 +94,7 @@ static __noinline int unpersist(u32 index, u32 transport, const struct pp_ports 
 	search.count = request->count;
 	search.transport = transport;
 	bpf_for_each_map_elem(map, look_at_record, &search, 0);
-	return search.id && pp_end_record(index, search.token, search.id) ? 0 : E_NOENT;
+	return search.id && pp_end_record(index, search.token, search.id, PP_DELETED) ? 0 : E_NOENT;
 }
 
 static __noinline int change_exclusions(u32 index, u32 transport, const struct pp_ports *request, bool exclude)

@@ -53,17 +53,17 @@ static __always_inline int before_bind(struct bpf_sock_addr *ctx)
 	/* Its owner can exhaust a socket's option memory: without a mark the port could not be counted. */
 	mark = bpf_sk_storage_get(&marks, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!mark)
-		return refuse(E_NOBUFS);
+		return refuse(pool, PP_OF_BIND, E_NOBUFS);
 	port = bpf_ntohs(ctx->user_port);
 	if (port) {
 		error = JUDGE_ASSOCIATED(pool->index, transport, port, mark->token, net_of_context(ctx));
-		return error ? refuse(error) : ALLOW;
+		return error ? refuse(pool, PP_OF_BIND, error) : ALLOW;
 	}
 	if (mark->token) {
 		int chosen = ZERO_FROM_BLOCK(pool->index, transport, mark->token, mark->tried, net_of_context(ctx));
 
 		if (chosen < 0)
-			return refuse(-chosen);
+			return refuse(pool, PP_OF_BIND, -chosen);
 		/* If the kernel refuses this port (sockets of a past listener still on it), the next try goes on above it. */
 		mark->tried = chosen;
 		ctx->user_port = bpf_htons((u16)chosen);

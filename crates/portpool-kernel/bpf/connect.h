@@ -55,7 +55,7 @@ static __always_inline int before_connect(struct bpf_sock_addr *ctx)
 		return ALLOW;
 	occupancy = occupancy_of(pool->index, transport);
 	if (!occupancy)
-		return refuse(E_NOBUFS);
+		return refuse(pool, PP_OF_CONNECT, E_NOBUFS);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < CONNECT_TRIES; i++) {
 		int port = ZERO_FROM_BLOCK(pool->index, transport, mark->token, tried, net_of_context(ctx));
@@ -63,9 +63,9 @@ static __always_inline int before_connect(struct bpf_sock_addr *ctx)
 		int error;
 
 		if (port < 0)
-			return refuse(-port);
+			return refuse(pool, PP_OF_CONNECT, -port);
 		if (!raise_in_use(occupancy, pool->index, transport, port))
-			return refuse(E_NOBUFS);
+			return refuse(pool, PP_OF_CONNECT, E_NOBUFS);
 		before = __sync_lock_test_and_set(&mark->counted, COUNTED(pool->id, transport, port));
 		pp_uncount(pool->index, pool->id, before);
 		error = JUDGE_ASSOCIATED(pool->index, transport, port, mark->token, net_of_context(ctx));
@@ -73,10 +73,10 @@ static __always_inline int before_connect(struct bpf_sock_addr *ctx)
 			return ALLOW;
 		pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(&mark->counted, 0));
 		if (error)
-			return refuse(error);
+			return refuse(pool, PP_OF_CONNECT, error);
 		tried = port;
 	}
-	return refuse(E_ADDRINUSE);
+	return refuse(pool, PP_OF_CONNECT, E_ADDRINUSE);
 }
 
 SEC("cgroup/connect4")

@@ -5,11 +5,13 @@
 
 #include "occupancy.h"
 #include "task.h"
+#include "tell.h"
 
 #define ALLOW 1
 
-static __always_inline int refuse(int error)
+static __always_inline int refuse(const struct pp_pool *pool, u32 operation, int error)
 {
+	pp_tally(pool->index, operation, error);
 	bpf_set_retval(-error);
 	return 0;
 }

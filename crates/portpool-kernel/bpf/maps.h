@@ -196,6 +196,34 @@ struct {
 	__type(value, u64);
 } multipath SEC(".maps");
 
+/* Answers by operation, counted by each processor for itself. */
+struct tallies_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PP_OPERATIONS * PP_ANSWERS);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, sizeof(u64));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, PP_POOLS);
+	__type(key, u32);
+	__array(values, struct tallies_map);
+} tallies SEC(".maps");
+
+/* Births and deaths of reservations, of all pools, for one reader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct pp_watch);
+} watch_state SEC(".maps");
+
 /* The last id given to a claim or an owner socket. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

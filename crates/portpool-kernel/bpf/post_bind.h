@@ -94,21 +94,21 @@ static __always_inline int after_bind(struct bpf_sock *ctx)
 				error = count_subflow(pool, port, (u64)outer);
 		} else
 			error = hold_for_kernel(pool, transport, port);
-		return error ? refuse(error) : ALLOW;
+		return error ? refuse(pool, PP_OF_BIND, error) : ALLOW;
 	}
 	mark = bpf_sk_storage_get(&marks, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!mark)
-		return refuse(E_NOBUFS);
+		return refuse(pool, PP_OF_BIND, E_NOBUFS);
 	error = recount(pool, transport, port, &mark->counted);
 	if (error)
-		return refuse(error);
+		return refuse(pool, PP_OF_BIND, error);
 	mark->tried = 0;
 	error = JUDGE_ASSOCIATED(pool->index, transport, port, mark->token,
 				 (u64)BPF_CORE_READ(sk, __sk_common.skc_net.net));
 	if (!error)
 		return ALLOW;
 	pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(&mark->counted, 0));
-	return refuse(error);
+	return refuse(pool, PP_OF_BIND, error);
 }
 
 SEC("cgroup/post_bind4")

@@ -229,14 +229,16 @@ static __noinline int free_block(u32 index, const struct view *view)
 
 /*
  * Ends the reservation that was found: whoever turns the record's id to 0 does the rest, in the order
- * that occupancy.h relies on. 0 if somebody else did.
+ * that occupancy.h relies on. 0 if somebody else did. `what` is what is told of it.
  */
-static __always_inline int end_found(u32 index, u64 token, struct pp_record *record, const struct view *view)
+static __always_inline int end_found(u32 index, u64 token, struct pp_record *record, const struct view *view,
+				     u32 what)
 {
 	void *map = bpf_map_lookup_elem(&reservations, &index);
 
 	if (!map || __sync_val_compare_and_swap(&record->id, view->id, 0) != view->id)
 		return 0;
+	tell(record, index, what);
 	bpf_map_delete_elem(map, &token);
 	if (view->flags & PP_SCOPE_TREE)
 		pp_drop_root(index, view->root_pid, view->root_start, token);
@@ -245,13 +247,13 @@ static __always_inline int end_found(u32 index, u64 token, struct pp_record *rec
 }
 
 /* Ends the reservation with this token and id. 0 if there is none any more. */
-__noinline int pp_end_record(u32 index, u64 token, u64 id)
+__noinline int pp_end_record(u32 index, u64 token, u64 id, u32 what)
 {
 	struct pp_record *record;
 	struct view view;
 
 	record = find_record(index, token, &view);
-	return record && view.id == id ? end_found(index, token, record, &view) : 0;
+	return record && view.id == id ? end_found(index, token, record, &view, what) : 0;
 }
 
 #endif

@@ -14,7 +14,7 @@ static long lapse_token(u32 slot, void *context)
 	struct view view;
 
 	if (token && find_record(walk->index, token, &view) && view.owner_socket == walk->owner->id)
-		pp_end_record(walk->index, token, view.id);
+		pp_end_record(walk->index, token, view.id, PP_CLOSED);
 	return 0;
 }
 

@@ -117,6 +117,8 @@ static __noinline int publish(struct grant *grant, struct view *view)
 	published = bpf_map_lookup_elem(map, &token);
 	if (!published)
 		return E_NOBUFS;
+	/* Before it has its id, after which it may end at any moment. */
+	tell(published, index, PP_BORN);
 	u64 fetched = __sync_lock_test_and_set(&published->id, view->id);
 	FETCHED(fetched);
 	return 0;
@@ -265,7 +267,7 @@ static __noinline int release(u32 index, u32 transport, u64 token)
 	record = find_record(index, token, &view);
 	if (!record || view.transport != transport || view.flags & PP_PERSISTENT || !is_owner(&view))
 		return E_INVAL;
-	return end_found(index, token, record, &view) ? 0 : E_INVAL;
+	return end_found(index, token, record, &view, PP_RELEASED) ? 0 : E_INVAL;
 }
 
 /* Spec 1.3 rules 15 to 19 and 25; of a persistent block spec 5 rule 4. */
@@ -369,7 +371,8 @@ int pp_setsockopt(struct bpf_sockopt *ctx)
 		return pass(ctx);
 	error = control(ctx, pool);
 	if (error)
-		return refuse(error);
+		return refuse(pool, PP_OF_CONTROL(ctx->optname), error);
+	pp_tally(pool->index, PP_OF_CONTROL(ctx->optname), 0);
 	ctx->optlen = -1;
 	return ALLOW;
 }

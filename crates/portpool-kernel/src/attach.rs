@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use portpool_core::{
-    Limits, RangeSet,
+    Limits, PortRange, RangeSet,
     abi::{PoolConfig, PoolState, RANGE_COUNT_MAX},
 };
 
@@ -17,7 +17,9 @@ use crate::{
     detach,
     error::{Error, Failed, Step},
     files::RunDir,
-    held, mounts,
+    grant,
+    ledger::{Entries, Ledger, Reason},
+    mounts,
     namespace::{NetNamespace, default_ranges},
     pool::Pools,
     programs::Programs,
@@ -62,12 +64,34 @@ pub struct Attached {
     pub warnings: Vec<String>,
 }
 
+/// What is on record and put back while attaching, before anything else is granted.
+pub struct PutBack<'a> {
+    /// The ports of all persistent blocks.
+    pub persistent: RangeSet,
+    /// All excluded ports.
+    pub excluded: RangeSet,
+    /// Called once the programs are linked; the pool grants nobody anything yet.
+    pub act: &'a mut dyn FnMut() -> Result<(), Box<dyn std::error::Error + Send + Sync>>,
+}
+
 /// Attaches the kernel pool for the calling thread's network namespace. Over a running pool of the
 /// same version it replaces the programs without letting go of one reservation.
 ///
 /// # Errors
 /// Any step that fails; everything this call did is undone.
 pub fn attach(options: &AttachOptions) -> Result<Attached, Error> {
+    attach_with(options, None)
+}
+
+/// As [`attach`], and puts back what is on record. Without it persistent blocks and exclusions of a
+/// running pool stay as they are, and a new pool has none.
+///
+/// # Errors
+/// As [`attach`], and [`Error::PutBack`].
+pub fn attach_with(
+    options: &AttachOptions,
+    put_back: Option<PutBack<'_>>,
+) -> Result<Attached, Error> {
     let limits = options.limits.map(Limits::checked).transpose()?;
     if let Some(ranges) = &options.ranges {
         check_ranges(ranges)?;
@@ -84,7 +108,7 @@ pub fn attach(options: &AttachOptions) -> Result<Attached, Error> {
         });
     }
     let mut undo = Undo::new(&options.run, namespace);
-    let attached = steps(options, limits, &cgroup, namespace, &mut undo);
+    let attached = steps(options, put_back, limits, &cgroup, namespace, &mut undo);
     if attached.is_err() {
         undo.run();
     }
@@ -93,6 +117,7 @@ pub fn attach(options: &AttachOptions) -> Result<Attached, Error> {
 
 fn steps(
     options: &AttachOptions,
+    put_back: Option<PutBack<'_>>,
     limits: Option<Limits>,
     cgroup: &Cgroup,
     namespace: NetNamespace,
@@ -128,21 +153,26 @@ fn steps(
         pools.create_maps(namespace.cookie, pool.index)?;
     }
     let maps = pools.maps(namespace.cookie)?;
-    let kept_clear = keep_clear(run, namespace, &pool.ranges, undo)?;
+    let mut ledger = Ledger::open(run, namespace.cookie)?;
+    let entries = entries(&ledger, before.is_some(), &pool.ranges, put_back.as_ref())?;
+    undo.ledger = Some((ledger.entries().clone(), before.is_some()));
     let reserved = sysctl::reserved()?;
+    let kept_clear = entries.of(Reason::Attached).difference(&reserved);
     // What is no longer kept from automatic choice is not granted from here on, what is newly kept
     // only once the sweep is done.
     // A failure from here on leaves it at that: in between, automatic choice may have picked.
-    maps.note_kept(&maps.kept()?.intersection(&reserved))?;
+    grant::enter(&mut ledger, &maps, entries)?;
     undo.table = true;
     pools.put(namespace.cookie, &pool)?;
     programs.link(cgroup)?;
-    // Twice: an automatic choice that began before the sysctl was written may end during the first.
-    programs.expect_holds(pool.index)?;
-    programs.sweep()?;
-    programs.sweep()?;
-    held::look(&mut programs, &maps, pool.index)?;
-    maps.note_kept(&reserved)?;
+    if let Some(put_back) = put_back {
+        (put_back.act)().map_err(Error::PutBack)?;
+    }
+    // The administrator's own entries are as good as ours.
+    let by_window = ledger.entries().of(Reason::Granted);
+    let ports = RangeSet::from(PortRange::ALL).difference(by_window);
+    let ports = ports.union(&grant::grantable(ledger.entries()));
+    grant::count_users(&mut programs, &maps, pool.index, &ports)?;
     let pool = PoolConfig {
         state: PoolState::Ready,
         ..pool
@@ -184,28 +214,25 @@ fn new_pool(pools: &Pools) -> Result<PoolConfig, Error> {
     })
 }
 
-/// Enters what must be kept from automatic choice into the sysctl and notes what was added.
-fn keep_clear(
-    run: &RunDir,
-    namespace: NetNamespace,
+/// What is to be kept from automatic choice.
+fn entries(
+    ledger: &Ledger,
+    is_running: bool,
     ranges: &RangeSet,
-    undo: &mut Undo,
-) -> Result<RangeSet, Error> {
-    let own_before = run.added(namespace.cookie)?;
-    let others = sysctl::reserved()?.difference(&own_before);
-    let wanted = sysctl::kept_clear(ranges, sysctl::ephemeral()?);
-    let added = wanted.difference(&others);
-    undo.added_before = Some(own_before.clone());
-    // Noted before it is done, and with what was there before, so that no crash in between leaves
-    // an entry that nobody takes out.
-    run.note_added(namespace.cookie, &own_before.union(&added))?;
-    sysctl::write_reserved(&others.union(&added))?;
-    let missing = wanted.difference(&sysctl::reserved()?);
-    if !missing.is_empty() {
-        return Err(Error::SysctlLost { missing });
+    put_back: Option<&PutBack<'_>>,
+) -> Result<Entries, Failed> {
+    let attached = sysctl::kept_clear(ranges, sysctl::ephemeral()?);
+    // Of a pool that is gone only the sysctl may be left.
+    let mut entries = match is_running {
+        true => ledger.entries().clone(),
+        false => Entries::default(),
+    };
+    if let Some(put_back) = put_back {
+        entries = entries
+            .with(Reason::Persistent, put_back.persistent.clone())
+            .with(Reason::Excluded, put_back.excluded.clone());
     }
-    run.note_added(namespace.cookie, &added)?;
-    Ok(added)
+    Ok(entries.with(Reason::Attached, attached))
 }
 
 fn warnings(options: &AttachOptions, cgroup: &Cgroup) -> Vec<String> {
@@ -238,8 +265,8 @@ struct Undo {
     mounted: bool,
     /// The pool as it was.
     before: Option<PoolConfig>,
-    /// What was ours in the sysctl, once it may have been changed.
-    added_before: Option<RangeSet>,
+    /// What was entered in the sysctl, once it may have been changed, and whether for a running pool.
+    ledger: Option<(Entries, bool)>,
     /// The slot of a pool whose maps may have been made.
     pool: Option<u32>,
     /// Whether the table of pools may have been changed.
@@ -254,7 +281,7 @@ impl Undo {
             namespace,
             mounted: false,
             before: None,
-            added_before: None,
+            ledger: None,
             pool: None,
             table: false,
         }
@@ -273,8 +300,8 @@ impl Undo {
                 pools.remove_maps(cookie, self.pool);
             }
         }
-        if let Some(own_before) = &self.added_before {
-            drop(self.restore_sysctl(own_before));
+        if let Some((before, is_running)) = &self.ledger {
+            drop(self.restore_sysctl(before, *is_running));
         }
         if self.mounted {
             drop(detach::remove_all(&self.run));
@@ -283,14 +310,12 @@ impl Undo {
         }
     }
 
-    fn restore_sysctl(&self, own_before: &RangeSet) -> Result<(), Failed> {
-        let added = self.run.added(self.namespace.cookie)?;
-        let now = sysctl::reserved()?;
-        let then = now.difference(&added).union(own_before);
-        // It may be read-only, and that the failure.
-        if now != then {
-            sysctl::write_reserved(&then)?;
+    fn restore_sysctl(&self, before: &Entries, is_running: bool) -> Result<(), Error> {
+        let mut ledger = Ledger::open(&self.run, self.namespace.cookie)?;
+        if !is_running {
+            return Ok(ledger.close()?);
         }
-        detach::forget_added(&self.run, self.namespace.cookie, own_before)
+        let maps = Pools::open(&self.run)?.maps(self.namespace.cookie)?;
+        grant::enter(&mut ledger, &maps, before.clone())
     }
 }

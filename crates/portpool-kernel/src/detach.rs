@@ -2,23 +2,25 @@
 
 use std::{fs, io};
 
-use portpool_core::{RangeSet, abi::Record};
+use portpool_core::abi::{Record, Tenure};
 
 use crate::{
-    error::{Error, Failed, Step},
+    error::{Error, Failed},
     files::RunDir,
+    ledger::Ledger,
     mounts,
     namespace::NetNamespace,
     pool::{Pools, remove_tree},
-    sysctl,
 };
 
 /// What detach did.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Detached {
-    /// Reservations that ended by it.
+    /// Runtime reservations that ended by it.
     pub ended: Vec<Record>,
+    /// Persistent blocks that are in force no more; what is on record comes back with the next attach.
+    pub persistent_count: usize,
     /// Whether other namespaces still have pools, so that the programs stay attached.
     pub others_remain: bool,
 }
@@ -53,12 +55,16 @@ pub fn detach(run: &RunDir, force: bool) -> Result<Detached, Error> {
         Err(failed) if !force => return Err(failed.into()),
         ended => ended.unwrap_or_default(),
     };
+    let (ended, persistent): (Vec<Record>, Vec<Record>) = ended
+        .into_iter()
+        .partition(|record| record.tenure == Tenure::Runtime);
     if !ended.is_empty() && !force {
         return Err(Error::LiveReservations(ended));
     }
     let mut failures = Vec::new();
     failures.extend(pools.remove(namespace.cookie).err());
-    failures.extend(restore_sysctl(run, namespace).err());
+    let ledger = Ledger::open(run, namespace.cookie);
+    failures.extend(ledger.and_then(|mut ledger| ledger.close()).err());
     failures.extend(pools.remove_maps(namespace.cookie, Some(config.index)));
     let others_remain = pools.cookies().map_or(true, |cookies| !cookies.is_empty());
     drop(pools);
@@ -66,32 +72,12 @@ pub fn detach(run: &RunDir, force: bool) -> Result<Detached, Error> {
     if failures.is_empty() {
         Ok(Detached {
             ended,
+            persistent_count: persistent.len(),
             others_remain,
         })
     } else {
         Err(Error::Incomplete(failures))
     }
-}
-
-/// Takes what attach added out of the sysctl, and leaves everything else in it.
-fn restore_sysctl(run: &RunDir, namespace: NetNamespace) -> Result<(), Failed> {
-    let added = run.added(namespace.cookie)?;
-    if !added.is_empty() {
-        sysctl::write_reserved(&sysctl::reserved()?.difference(&added))?;
-    }
-    forget_added(run, namespace.cookie, &RangeSet::new())
-}
-
-/// Notes that only `left` of the sysctl is still ours.
-pub(crate) fn forget_added(run: &RunDir, cookie: u64, left: &RangeSet) -> Result<(), Failed> {
-    if !left.is_empty() {
-        return run.note_added(cookie, left);
-    }
-    let path = run.added_path(cookie);
-    if !path.exists() {
-        return Ok(());
-    }
-    fs::remove_file(&path).step(|| format!("remove {}", path.display()))
 }
 
 /// Takes away links, maps, the bpf file system and the run directory if no pool is left.
@@ -117,6 +103,7 @@ pub(crate) fn remove_all(run: &RunDir) -> Vec<Failed> {
     if failures.is_empty() {
         // Somebody may be waiting for the lock: the file goes, and they make a new one.
         drop(fs::remove_file(run.path().join("lock")));
+        drop(fs::remove_file(run.path().join("events-lock")));
         // Only if nothing else is in it.
         drop(fs::remove_dir(run.path()));
     }

@@ -74,6 +74,9 @@ pub enum Error {
     /// Some steps of a detach failed; the others were done.
     #[error("detach went on to the end, but: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Incomplete(Vec<Failed>),
+    /// What is on record could not be put back.
+    #[error("{0}")]
+    PutBack(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The sysctl that keeps automatic choice away did not take the ports.
     #[error(
         "net.ipv4.ip_local_reserved_ports lacks {missing} after it was written: somebody else \
@@ -83,6 +86,12 @@ pub enum Error {
         /// What is missing from it.
         missing: RangeSet,
     },
+    /// Ports that were taken out of the sysctl came back again and again.
+    #[error(
+        "net.ipv4.ip_local_reserved_ports has ports again that were taken out: somebody else changes \
+         it all the time; try again"
+    )]
+    SysctlContended,
 }
 
 /// A step that failed: what was tried, and why it failed.

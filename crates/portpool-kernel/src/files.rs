@@ -3,12 +3,11 @@
 use std::{
     env,
     fs::{self, File},
-    io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use portpool_core::{RangeSet, abi};
+use portpool_core::abi;
 
 use crate::error::{Failed, Step};
 
@@ -16,7 +15,8 @@ use crate::error::{Failed, Step};
 ///
 /// ```text
 /// RUN_DIR/lock                       one attach or detach at a time
-/// RUN_DIR/reserved-COOKIE            what attach added to ip_local_reserved_ports
+/// RUN_DIR/events-lock                one reader of events at a time
+/// RUN_DIR/reserved-COOKIE            what is ours in ip_local_reserved_ports
 /// RUN_DIR/bpf/                       portpool's own bpf file system
 /// RUN_DIR/bpf/abi-2                  the layout version
 /// RUN_DIR/bpf/maps/, links/          maps and links of the one program set
@@ -90,33 +90,32 @@ impl RunDir {
             .create(true)
             .truncate(false)
             .write(true)
+            // Who can open it can lock it.
+            .mode(0o600)
             .open(&path)
             .step(what)?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).step(what)?;
         Ok(file)
     }
 
-    /// What attach added to `ip_local_reserved_ports` for a pool.
-    pub(crate) fn added(&self, cookie: u64) -> Result<RangeSet, Failed> {
-        let path = self.added_path(cookie);
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(RangeSet::new()),
-            text => text.step(|| format!("read {}", path.display()))?,
-        };
-        text.parse()
-            .map_err(io::Error::other)
-            .step(|| format!("read {}", path.display()))
+    /// Takes the lock of the one reader of events, or says that another has it.
+    pub(crate) fn lock_events(&self) -> Result<File, Failed> {
+        let path = self.0.join("events-lock");
+        let what = || format!("lock {}", path.display());
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .step(what)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .step(what)?;
+        Ok(file)
     }
 
-    pub(crate) fn note_added(&self, cookie: u64, added: &RangeSet) -> Result<(), Failed> {
-        let path = self.added_path(cookie);
-        let aside = path.with_extension("new");
-        fs::write(&aside, added.to_string())
-            .and_then(|()| fs::rename(&aside, &path))
-            .step(|| format!("write {}", path.display()))
-    }
-
-    pub(crate) fn added_path(&self, cookie: u64) -> PathBuf {
+    /// What is ours in `ip_local_reserved_ports`, for a pool.
+    pub(crate) fn ledger(&self, cookie: u64) -> PathBuf {
         self.0.join(format!("reserved-{cookie}"))
     }
 }

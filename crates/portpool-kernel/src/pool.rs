@@ -6,14 +6,14 @@ use portpool_core::{
     PortBitmap, PortRange, RangeSet, Transport,
     abi::{
         COUNTS_SIZE, OCCUPANCY_SIZE, POOL_COUNT_MAX, POOL_SIZE, PoolConfig, RECORD_SIZE, Record,
-        occupancy,
+        TALLY_COUNT, occupancy,
     },
 };
 
 use crate::{
     error::{Error, Failed, Step},
     files::RunDir,
-    sys::{MapShape, NO_PREALLOC, Object, TYPE_ARRAY, TYPE_HASH},
+    sys::{MapShape, NO_PREALLOC, Object, TYPE_ARRAY, TYPE_HASH, TYPE_PERCPU_ARRAY},
 };
 
 /// A map that every pool has one of, and the map of maps it hangs in.
@@ -25,7 +25,7 @@ struct Inner {
 }
 
 /// Mirrors `bpf/maps.h`: the kernel refuses a map whose shape is not that of its map of maps.
-const INNER: [Inner; 7] = [
+const INNER: [Inner; 8] = [
     Inner {
         outer: "occupancies",
         shape: array("occupancy", OCCUPANCY_SIZE as u32, 2),
@@ -61,6 +61,14 @@ const INNER: [Inner; 7] = [
         shape: MapShape {
             max_entries: 1024,
             ..hash("windows", 8, 48)
+        },
+        public: false,
+    },
+    Inner {
+        outer: "tallies",
+        shape: MapShape {
+            map_type: TYPE_PERCPU_ARRAY,
+            ..array("tallies", 8, TALLY_COUNT)
         },
         public: false,
     },
@@ -235,9 +243,17 @@ impl PoolMaps {
                 .step(|| "read what is kept from automatic choice".into())?;
             *bits = u64::from_ne_bytes(bytes);
         }
-        let bitmap = PortBitmap::from_words(&words);
-        let ports = PortRange::ALL.ports().filter(|port| bitmap.contains(*port));
-        Ok(ports.map(PortRange::single).collect())
+        Ok(as_set(&PortBitmap::from_words(&words)))
+    }
+
+    /// The ports that reservations have, of either transport.
+    pub(crate) fn claimed(&self) -> Result<RangeSet, Failed> {
+        let mut claimed = RangeSet::new();
+        for transport in Transport::ALL {
+            let bitmap = occupancy::claimed(&self.occupancy(transport)?);
+            claimed = claimed.union(&as_set(&bitmap));
+        }
+        Ok(claimed)
     }
 
     /// Whether any socket is bound, or any port reserved or held.
@@ -251,6 +267,11 @@ impl PoolMaps {
         }
         Ok(true)
     }
+}
+
+fn as_set(bitmap: &PortBitmap) -> RangeSet {
+    let ports = PortRange::ALL.ports().filter(|port| bitmap.contains(*port));
+    ports.map(PortRange::single).collect()
 }
 
 pub(crate) fn transport_key(transport: Transport) -> [u8; 4] {

@@ -23,7 +23,7 @@ use crate::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/portpool.bpf.o");
 
 /// The maps of the set, and the mode of their pins: the table of pools is for everybody to look at.
-const MAPS: [(&str, u32); 14] = [
+const MAPS: [(&str, u32); 17] = [
     ("pools", 0o444),
     ("occupancies", 0o600),
     ("counts", 0o600),
@@ -32,6 +32,9 @@ const MAPS: [(&str, u32); 14] = [
     ("uids", 0o600),
     ("roots", 0o600),
     ("windows", 0o600),
+    ("tallies", 0o600),
+    ("events", 0o600),
+    ("watch_state", 0o600),
     ("marks", 0o600),
     ("owners", 0o600),
     ("multipath", 0o600),
@@ -62,6 +65,15 @@ pub(crate) struct Programs {
 impl Programs {
     /// Loads the set. Maps that are pinned already are taken over with all that is in them.
     pub(crate) fn load(run: &RunDir) -> Result<Programs, Failed> {
+        let mut programs = Programs::open(run)?;
+        for (name, _) in HOOKS {
+            load_program(&mut programs.ebpf, name)?;
+        }
+        Ok(programs)
+    }
+
+    /// Opens the set over its maps, to sweep with: the programs that are linked stay what they are.
+    pub(crate) fn open(run: &RunDir) -> Result<Programs, Failed> {
         let what = || "load the kernel programs".to_owned();
         let maps = run.maps();
         fs::create_dir_all(&maps).step(|| format!("make {}", maps.display()))?;
@@ -71,12 +83,9 @@ impl Programs {
         for (name, _) in MAPS {
             loader.map_pin_path(name, maps.join(name));
         }
-        let mut ebpf = loader.load(OBJECT).map_err(io::Error::other).step(what)?;
+        let ebpf = loader.load(OBJECT).map_err(io::Error::other).step(what)?;
         for (name, mode) in MAPS {
             set_mode(&run.map(name), mode)?;
-        }
-        for (name, _) in HOOKS {
-            load_program(&mut ebpf, name)?;
         }
         Ok(Programs {
             ebpf,

@@ -16,9 +16,9 @@ use std::{
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::{
-    detach::forget_added,
     error::{Error, Failed, Step},
     files::RunDir,
+    ledger,
     namespace::{NetNamespace, is_nested_pid_namespace},
     pool::Pools,
 };
@@ -60,7 +60,7 @@ pub(crate) fn dead_namespaces(
         pools.remove(*cookie)?;
         pools.remove_maps(*cookie, index);
         // Its sysctl went with it.
-        forget_added(run, *cookie, &portpool_core::RangeSet::new())?;
+        ledger::forget(run, *cookie)?;
     }
     Ok(dead.len())
 }

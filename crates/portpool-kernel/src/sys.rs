@@ -33,6 +33,9 @@ pub(crate) const TYPE_HASH: u32 = 1;
 /// `BPF_MAP_TYPE_ARRAY`.
 pub(crate) const TYPE_ARRAY: u32 = 2;
 
+/// `BPF_MAP_TYPE_PERCPU_ARRAY`.
+pub(crate) const TYPE_PERCPU_ARRAY: u32 = 6;
+
 /// What a map is made of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MapShape {

@@ -1,8 +1,9 @@
 //! The sysctls of automatic choice, in the calling process's network namespace.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
+    os::unix::fs::FileExt,
 };
 
 use portpool_core::{Port, PortRange, RangeSet};
@@ -18,8 +19,45 @@ pub(crate) fn reserved() -> Result<RangeSet, Failed> {
     read(RESERVED)?.parse().map_err(io::Error::other).step(what)
 }
 
+/// Makes it this set. A long one takes several writes, and what is not in the first is missing until
+/// the next.
 pub(crate) fn write_reserved(ports: &RangeSet) -> Result<(), Failed> {
-    fs::write(RESERVED, format!("{ports}\n")).step(|| format!("write {RESERVED}"))
+    let what = || format!("write {RESERVED}");
+    let mut chunks = chunks(ports).into_iter();
+    let first = chunks.next().unwrap_or_else(|| "\n".to_owned());
+    let file = File::options().write(true).open(RESERVED).step(what)?;
+    file.write_all_at(first.as_bytes(), 0).step(what)?;
+    for chunk in chunks {
+        file.write_all_at(chunk.as_bytes(), MERGE).step(what)?;
+    }
+    Ok(())
+}
+
+/// Adds ports to it; all others stay in it at every moment.
+pub(crate) fn add_reserved(ports: &RangeSet) -> Result<(), Failed> {
+    let what = || format!("write {RESERVED}");
+    let file = File::options().write(true).open(RESERVED).step(what)?;
+    for chunk in chunks(ports) {
+        file.write_all_at(chunk.as_bytes(), MERGE).step(what)?;
+    }
+    Ok(())
+}
+
+/// The set as texts that the kernel takes in one piece.
+fn chunks(ports: &RangeSet) -> Vec<String> {
+    let mut chunks = Vec::new();
+    let mut chunk = String::new();
+    for range in ports.iter() {
+        if chunk.len() > CHUNK_LENGTH {
+            chunks.push(std::mem::take(&mut chunk) + "\n");
+        }
+        let comma = if chunk.is_empty() { "" } else { "," };
+        chunk += &format!("{comma}{range}");
+    }
+    if !chunk.is_empty() {
+        chunks.push(chunk + "\n");
+    }
+    chunks
 }
 
 /// `net.ipv4.ip_local_port_range`: where automatic choice takes ports from.
@@ -62,6 +100,12 @@ fn read(path: &str) -> Result<String, Failed> {
 /// More than the longest list has: 32,768 single ports.
 const LENGTH_MAX: usize = 256 * 1024;
 
+/// An offset at which a write is merged into what is there: any but 0 (`proc_do_large_bitmap`).
+const MERGE: u64 = 1;
+
+/// Well within the page that the kernel reads of one write.
+const CHUNK_LENGTH: usize = 3_800;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +116,21 @@ mod tests {
         let ranges = "40000-40099".parse().expect("ranges");
         let kept = kept_clear(&ranges, ephemeral);
         assert_eq!(kept.to_string(), "1-32767,40000-40099,61000-65535");
+    }
+
+    #[test]
+    fn a_long_list_comes_in_pieces_that_fit_a_page() {
+        let ports: RangeSet = (1..60_000)
+            .step_by(2)
+            .filter_map(Port::new)
+            .map(PortRange::single)
+            .collect();
+        let chunks = chunks(&ports);
+        assert!(chunks.iter().all(|chunk| chunk.len() < 4_000));
+        let read = chunks.iter().map(|chunk| chunk.parse::<RangeSet>());
+        let all = read.flat_map(|set| set.expect("ports").iter().collect::<Vec<_>>());
+        assert_eq!(all.collect::<RangeSet>(), ports);
+        assert!(super::chunks(&RangeSet::new()).is_empty());
     }
 
     #[test]

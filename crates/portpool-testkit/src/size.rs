@@ -48,6 +48,26 @@ impl Size {
         Size::asked().pick(10_000, 50_000)
     }
 
+    /// Of how many bits of a file one is turned over.
+    pub fn bit_stride() -> usize {
+        Size::asked().pick(211, 1)
+    }
+
+    /// Changes of what is kept clear while somebody else edits the sysctl.
+    pub fn grant_rounds() -> u32 {
+        Size::asked().pick(20, 1_000)
+    }
+
+    /// Persistent blocks put back at once.
+    pub fn record_count() -> u16 {
+        Size::asked().pick(2_000, 10_000)
+    }
+
+    /// Lives of a modelled machine with mishaps.
+    pub fn model_lives() -> u32 {
+        Size::asked().pick(2_000, 100_000)
+    }
+
     /// Uids that hit their limits.
     pub fn uids() -> u32 {
         Size::asked().pick(1_000, 20_000)

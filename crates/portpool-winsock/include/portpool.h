@@ -138,12 +138,14 @@ struct portpool_entry {
     uint64_t born_ns;         /**< when it was acquired, nanoseconds since boot */
     uint64_t tree_start_ns;   /**< start of the tree's root, nanoseconds since boot; 0: no tree */
     uint32_t tree_root;       /**< process id of the tree's root in the initial namespace; 0: no tree */
-    uint32_t flags;           /**< PORTPOOL_SHARED or 0 */
+    uint32_t flags;           /**< PORTPOOL_SHARED, PORTPOOL_PERSISTENT */
     char command[16];         /**< command name of the owner when it acquired, ends with a zero byte */
 };
 
 /** The entry counts against the limits of callers without CAP_NET_ADMIN. */
 #define PORTPOOL_SHARED 1u
+/** The entry ends when it is deleted, not with a socket; uid is of who made it, owner_pid is 0. */
+#define PORTPOOL_PERSISTENT 2u
 
 /** One port of one transport. Start from PORTPOOL_PORT_INIT. */
 struct portpool_port {

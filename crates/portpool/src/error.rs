@@ -33,6 +33,16 @@ pub enum OpenError {
          cgroup it is attached to"
     )]
     NotAttached,
+    /// The network namespace has a pool, but that guards another cgroup than this process is in.
+    #[error(
+        "the pool of this network namespace guards another cgroup (id {cgroup}) than this process is \
+         in: start the program in that one, or ask for the embedded pool, which knows nothing of the \
+         reservations in the other"
+    )]
+    OtherCgroup {
+        /// The id of the cgroup it guards.
+        cgroup: u64,
+    },
     /// The pool speaks another version of the control codes.
     #[error(
         "the attached pool is of another version than this library ({}): run `portpool attach` of \
@@ -55,7 +65,7 @@ impl OpenError {
     /// What the pool answered, if it did.
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
-            OpenError::NotAttached => Some(Refusal::NotAttached),
+            OpenError::NotAttached | OpenError::OtherCgroup { .. } => Some(Refusal::NotAttached),
             OpenError::VersionMismatch => Some(Refusal::VersionMismatch),
             OpenError::UnknownKind { .. } | OpenError::Failure(_) => None,
         }

@@ -6,7 +6,7 @@
 
 use std::{
     env, io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
     process,
     sync::atomic::{AtomicBool, Ordering},
@@ -132,7 +132,7 @@ impl Reservation {
             Guard::Kernel(_) => {
                 for block in self.blocks() {
                     for port in self.ports() {
-                        let socket = self.socket_for_all(block.transport, port)?;
+                        let socket = self.socket_for_all(block.transport, port, state)?;
                         sockets.push((block.transport, port, socket));
                     }
                 }
@@ -177,13 +177,22 @@ impl Reservation {
         sockets.collect()
     }
 
-    fn socket_for_all(&self, transport: Transport, port: Port) -> Result<Socket, BindError> {
-        let bound = self.bound_socket(transport, (Ipv6Addr::UNSPECIFIED, port.number()).into());
+    fn socket_for_all(
+        &self,
+        transport: Transport,
+        port: Port,
+        state: SocketState,
+    ) -> Result<Socket, BindError> {
+        // The reservation ends before a socket that is only bound listens.
+        let reuses_address = state == SocketState::Listening;
+        let bind =
+            |ip: IpAddr| self.bound_socket(transport, (ip, port.number()).into(), reuses_address);
+        let bound = bind(Ipv6Addr::UNSPECIFIED.into());
         match bound {
             Err(BindError::Failure { failure, .. })
                 if failure.cause.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
             {
-                self.bound_socket(transport, (Ipv4Addr::UNSPECIFIED, port.number()).into())
+                bind(Ipv4Addr::UNSPECIFIED.into())
             }
             answer => answer,
         }

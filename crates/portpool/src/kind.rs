@@ -58,35 +58,62 @@ pub struct Choice {
     pub reason: &'static str,
 }
 
-/// Decides, for the network namespace of the calling thread. `asked` goes before the environment.
-pub(crate) fn choose(asked: Option<PoolKind>) -> Result<Choice, OpenError> {
+/// What a pool is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// For everything.
+    Reserve,
+    /// To look at it, which takes no socket that it guards.
+    Look,
+}
+
+/// Decides, for the network namespace of the calling thread, and says whether the pool guards the
+/// sockets of the caller. `asked` goes before the environment. `elsewhere` gives the cgroup that the
+/// namespace's pool guards, if that can be read.
+pub(crate) fn choose(
+    asked: Option<PoolKind>,
+    purpose: Purpose,
+    elsewhere: impl Fn() -> Option<u64>,
+) -> Result<(Choice, bool), OpenError> {
     let (kind, by_caller) = match asked {
         Some(kind) => (kind, true),
         None => (kind_from_environment()?, false),
     };
     let reason = match (kind, by_caller) {
-        (PoolKind::Automatic, _) => return choose_automatically(),
+        (PoolKind::Automatic, _) => "a pool is attached to this network namespace",
         (_, true) => "the program asked for it",
         (_, false) => "PORTPOOL_POOL asks for it",
     };
-    if kind == PoolKind::Kernel {
-        probe()?;
+    if kind == PoolKind::Embedded {
+        return Ok((Choice { kind, reason }, true));
     }
-    Ok(Choice { kind, reason })
-}
-
-fn choose_automatically() -> Result<Choice, OpenError> {
-    match probe() {
-        Ok(()) => Ok(Choice {
-            kind: PoolKind::Kernel,
-            reason: "a pool is attached to this network namespace",
-        }),
-        // Another version is an error: it might hold what this program asks for.
-        Err(OpenError::NotAttached) => Ok(Choice {
-            kind: PoolKind::Embedded,
-            reason: "no pool is attached to this network namespace, or none that guards this cgroup",
-        }),
-        Err(error) => Err(error),
+    let probed = match probe() {
+        Err(OpenError::NotAttached) => elsewhere(),
+        Err(error) => return Err(error),
+        Ok(()) => {
+            let kind = PoolKind::Kernel;
+            return Ok((Choice { kind, reason }, true));
+        }
+    };
+    match (probed, kind, purpose) {
+        (Some(_), _, Purpose::Look) => Ok((
+            Choice {
+                kind: PoolKind::Kernel,
+                reason: "the pool of this network namespace, which guards another cgroup than that \
+                         of this process",
+            },
+            false,
+        )),
+        // Not a reason for the embedded one: it might hold what is reserved in the other.
+        (Some(cgroup), _, Purpose::Reserve) => Err(OpenError::OtherCgroup { cgroup }),
+        (None, PoolKind::Automatic, _) => Ok((
+            Choice {
+                kind: PoolKind::Embedded,
+                reason: "no pool is attached to this network namespace, or none that guards this cgroup",
+            },
+            true,
+        )),
+        (None, PoolKind::Kernel | PoolKind::Embedded, _) => Err(OpenError::NotAttached),
     }
 }
 

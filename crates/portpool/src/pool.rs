@@ -2,7 +2,7 @@
 
 use std::{
     env, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -19,9 +19,9 @@ use socket2::SockRef;
 
 use crate::{
     claim::{self, Leg},
-    embedded::{self, Held},
+    embedded::{self, Held, Technique},
     error::{AcquireError, AssociateError, BindError, Failure, LookError, OpenError, ReleaseError},
-    kind::{Choice, PoolKind, choose},
+    kind::{Choice, PoolKind, Purpose, choose},
     maps::Maps,
     reservation::{Block, Reservation},
     socket, sys,
@@ -36,6 +36,7 @@ pub struct Pool(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     choice: Choice,
+    guards_caller: bool,
     is_strict: bool,
     run_dir: PathBuf,
     cookie: u64,
@@ -78,14 +79,32 @@ impl Builder {
     ///
     /// # Errors
     /// As [`Pool::open`], and [`OpenError::NotAttached`] if the kernel pool was asked for and that
-    /// namespace has none, or this process is in a cgroup outside the one that the pool guards.
+    /// namespace has none.
     pub fn open(self) -> Result<Pool, OpenError> {
-        let choice = choose(self.kind)?;
+        self.open_for(Purpose::Reserve)
+    }
+
+    /// As [`open`](Builder::open), but a kernel pool that guards another cgroup than that of this
+    /// process is opened as well: it can be looked at, while every acquire is refused.
+    /// [`Pool::guards_caller`] tells.
+    ///
+    /// # Errors
+    /// As [`open`](Builder::open).
+    pub fn open_to_look(self) -> Result<Pool, OpenError> {
+        self.open_for(Purpose::Look)
+    }
+
+    fn open_for(self, purpose: Purpose) -> Result<Pool, OpenError> {
+        let run_dir = self.run_dir.unwrap_or_else(default_run_dir);
+        let cookie = embedded::namespace()?;
+        let cgroup = || Some(Maps::open(&run_dir, cookie).ok()?.config().ok()?.cgroup);
+        let (choice, guards_caller) = choose(self.kind, purpose, cgroup)?;
         Ok(Pool(Arc::new(Shared {
             choice,
+            guards_caller,
             is_strict: self.is_strict,
-            run_dir: self.run_dir.unwrap_or_else(default_run_dir),
-            cookie: embedded::namespace()?,
+            run_dir,
+            cookie,
             maps: Mutex::new(None),
         })))
     }
@@ -99,7 +118,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`OpenError`] if `PORTPOOL_POOL` cannot be followed, or the attached pool is of another
-    /// version than this library.
+    /// version than this library or guards another cgroup than that of this process.
     pub fn open() -> Result<Pool, OpenError> {
         Pool::builder().open()
     }
@@ -344,6 +363,21 @@ impl Pool {
     /// The kind of this pool and why it was chosen.
     pub fn choice(&self) -> &Choice {
         &self.0.choice
+    }
+
+    /// Whether sockets that this process makes are guarded and counted. False only of a kernel pool
+    /// that guards another cgroup, opened with [`Builder::open_to_look`].
+    pub fn guards_caller(&self) -> bool {
+        self.0.guards_caller
+    }
+
+    /// How a socket without options would get a port of a reservation and an address, and whether
+    /// others fit in meanwhile.
+    pub fn technique(&self, transport: Transport, ip: IpAddr) -> Technique {
+        match self.is_embedded() {
+            true => embedded::technique(transport, ip),
+            false => Technique::Kernel,
+        }
     }
 
     /// Whether sockets that could get a port only by a window are refused.

@@ -248,11 +248,14 @@ impl Reservation {
         }
     }
 
-    /// A socket bound to a port of the block.
+    /// A socket bound to a port of the block. With `reuses_address` it gets past connections in
+    /// TIME_WAIT, but until it listens others get in who reuse the address as well, unless the block
+    /// is still reserved.
     pub(crate) fn bound_socket(
         &self,
         transport: Transport,
         address: SocketAddr,
+        reuses_address: bool,
     ) -> Result<Socket, BindError> {
         let socket = self.socket(transport, address)?;
         let failed = |error| failure(address, "setsockopt", error);
@@ -260,7 +263,7 @@ impl Reservation {
             // The default is a sysctl.
             socket.set_only_v6(false).map_err(failed)?;
         }
-        if transport == Transport::Tcp {
+        if transport == Transport::Tcp && reuses_address {
             socket.set_reuse_address(true).map_err(failed)?;
         }
         self.bind_new(&socket, address, Operation::Bind)?;

@@ -33,6 +33,13 @@ impl Who {
     }
 }
 
+impl Who {
+    /// Whether it lacks CAP_NET_RAW and all the others.
+    pub(crate) fn is_unprivileged(self) -> bool {
+        self == Who::Nobody || !rustix::process::geteuid().is_root()
+    }
+}
+
 /// A command for somebody, with a runtime directory that goes with this value.
 pub(crate) struct Stage {
     who: Who,
@@ -78,6 +85,10 @@ impl Stage {
     pub(crate) fn portpool(&self, line: &str) -> Output {
         let mut command = self.command(line);
         command.stdin(Stdio::null()).output().expect("run portpool")
+    }
+
+    pub(crate) fn json(&self, line: &str) -> Value {
+        json(&self.portpool(line))
     }
 
     pub(crate) fn start(&self, line: &str) -> Running {

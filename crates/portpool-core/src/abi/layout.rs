@@ -94,6 +94,16 @@ pub enum Tenure {
     },
 }
 
+impl Tenure {
+    pub(super) fn from_flags(flags: u16, group: u32) -> Tenure {
+        let group = (flags & FLAG_GROUP != 0).then_some(group);
+        match flags & FLAG_PERSISTENT {
+            0 => Tenure::Runtime,
+            _ => Tenure::Persistent { group },
+        }
+    }
+}
+
 /// A live reservation as the kernel keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -138,11 +148,6 @@ impl Record {
         }
         let flags = read_u16(bytes, 72);
         let tree = flags & FLAG_TREE != 0;
-        let group = (flags & FLAG_GROUP != 0).then(|| read_u32(bytes, 76));
-        let tenure = match flags & FLAG_PERSISTENT {
-            0 => Tenure::Runtime,
-            _ => Tenure::Persistent { group },
-        };
         let command = &bytes[80..96];
         let length = command
             .iter()
@@ -156,7 +161,7 @@ impl Record {
                 Transport::Udp
             },
             range: PortRange::from_numbers(read_u16(bytes, 68), read_u16(bytes, 70)).ok()?,
-            tenure,
+            tenure: Tenure::from_flags(flags, read_u32(bytes, 76)),
             uid: read_u32(bytes, 64),
             owner_pid: read_u32(bytes, 48),
             owner_pid_seen: read_u32(bytes, 56),

@@ -117,29 +117,62 @@ static int type_of(const char *word)
     return strcmp(word, "udp") ? SOCK_STREAM : SOCK_DGRAM;
 }
 
-/* cycles IP PORT TYPE COUNT: starts and stops a server so often. */
+/* Binds again for as long as a signal interrupts; counts how often, and binds that were made all the
+   same. */
+static int bind_through_signals(int fd, const struct address *it, int *interrupted, int *made)
+{
+    int result;
+    while ((result = bind_to(fd, it)) && errno == EINTR) {
+        ++*interrupted;
+        *made += port_of(fd) != 0;
+    }
+    return result;
+}
+
+static int listen_through_signals(int fd, int *interrupted, int *made)
+{
+    int result;
+    while ((result = listen(fd, 8)) && errno == EINTR) {
+        ++*interrupted;
+        *made += get(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0;
+    }
+    return result;
+}
+
+/* cycles IP PORT TYPE COUNT HOW: starts and stops a server so often: plain, on a device of its own, or
+   with SO_REUSEPORT, then each beside the one before. */
 static int cycles(char **argument)
 {
     struct address it = address_of(argument[0], atoi(argument[1]));
-    int type = type_of(argument[2]), count = atoi(argument[3]);
-    int bind_failures = 0, listen_failures = 0;
+    int type = type_of(argument[2]), count = atoi(argument[3]), last = -1;
+    const char *how = argument[4] ? argument[4] : "plain";
+    int shares = !strcmp(how, "reuseport");
+    int bind_failures = 0, listen_failures = 0, interrupted = 0, made = 0;
     for (int round = 0; round < count; round++) {
         int fd = open_socket(&it, type);
         set(fd, SOL_SOCKET, SO_REUSEADDR, type == SOCK_STREAM);
-        if (bind_to(fd, &it))
+        set(fd, SOL_SOCKET, SO_REUSEPORT, shares);
+        if (!strcmp(how, "device"))
+            set(fd, SOL_SOCKET, SO_BINDTOIFINDEX, 1);
+        if (bind_through_signals(fd, &it, &interrupted, &made))
             bind_failures++;
-        else if (type == SOCK_STREAM && listen(fd, 8))
+        else if (type == SOCK_STREAM && listen_through_signals(fd, &interrupted, &made))
             listen_failures++;
-        close(fd);
+        close(last);
+        last = shares ? fd : -1;
+        if (!shares)
+            close(fd);
     }
-    printf("cycles %d bind-failures %d listen-failures %d\n", count, bind_failures, listen_failures);
+    close(last);
+    printf("cycles %d bind-failures %d listen-failures %d interrupted %d made %d\n", count,
+           bind_failures, listen_failures, interrupted, made);
     return 0;
 }
 
 /* spin PORT TYPE FLAGS: tries to get in until standard input ends; 1 is SO_REUSEADDR, 2 _PORT. */
 static int spin(char **argument)
 {
-    static const char *const ips[] = {"0.0.0.0", "127.0.0.1", "::"};
+    static const char *const ips[] = {"0.0.0.0", "127.0.0.1", "::", "::1"};
     int port = atoi(argument[0]), type = type_of(argument[1]), flags = atoi(argument[2]);
     long binds = 0, listens = 0, tries = 0;
     char word;
@@ -149,7 +182,7 @@ static int spin(char **argument)
     for (;; tries++) {
         if (tries % 64 == 0 && read(0, &word, 1) == 0)
             break;
-        struct address it = address_of(ips[tries % 3], port);
+        struct address it = address_of(ips[tries % 4], port);
         int fd = open_socket(&it, type);
         set(fd, SOL_SOCKET, SO_REUSEADDR, flags & 1);
         set(fd, SOL_SOCKET, SO_REUSEPORT, flags >> 1 & 1);
@@ -169,14 +202,43 @@ static void on_alarm(int number)
     (void)number;
 }
 
-/* signals IP PORT COUNT: binds and listens while a timer of 50 us interrupts. */
+/* signals IP PORT COUNT RESTART: binds and listens while a timer of 50 us interrupts. */
 static int signals(char **argument)
 {
-    struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
+    int flags = strcmp(argument[3], "restart") ? 0 : SA_RESTART;
+    struct sigaction action = {.sa_handler = on_alarm, .sa_flags = flags};
     struct itimerval timer = {{0, 50}, {0, 50}};
     sigaction(SIGALRM, &action, NULL);
     setitimer(ITIMER_REAL, &timer, NULL);
-    return cycles((char *[]){argument[0], argument[1], "tcp", argument[2]});
+    return cycles((char *[]){argument[0], argument[1], "tcp", argument[2], NULL});
+}
+
+/* killed IP PORT COUNT: so many processes are killed while they bind and listen without end. */
+static int killed(char **argument)
+{
+    int count = atoi(argument[2]);
+    for (int round = 0; round < count; round++) {
+        int ready[2];
+        char word;
+        pipe(ready);
+        pid_t child = fork();
+        if (child == 0) {
+            freopen("/dev/null", "w", stdout);
+            cycles((char *[]){argument[0], argument[1], "tcp", "1", NULL});
+            write(ready[1], "x", 1);
+            for (;;)
+                cycles((char *[]){argument[0], argument[1], "tcp", "100", NULL});
+        }
+        read(ready[0], &word, 1);
+        /* Somewhere else in its calls each time. */
+        for (volatile int wait = 0; wait < round * 1000; wait++)
+            ;
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        close(ready[0]);
+        close(ready[1]);
+    }
+    return cycles((char *[]){argument[0], argument[1], "tcp", "10", NULL});
 }
 
 /* strange PORT FOREIGN: calls that fail or are of no concern; the same with and without a guard. */
@@ -469,6 +531,7 @@ int main(int count, char **argument)
         {"cycles", cycles}, {"spin", spin},     {"signals", signals},     {"strange", strange},
         {"serve", serve},   {"late", late},     {"daemon", daemonise},    {"again", again},
         {"zero", zero},     {"race", race},     {"elsewhere", elsewhere}, {"closed", closed},
+        {"killed", killed},
     };
     for (size_t i = 0; count > 1 && i < sizeof acts / sizeof *acts; i++)
         if (!strcmp(argument[1], acts[i].name))

@@ -1,16 +1,41 @@
 //! Somebody outside spins on the port while a server starts and stops.
 
+use portpool_testkit::Size;
+
 use crate::stage::{Adversary, Stage, Who};
 
 #[test]
 fn nobody_gets_in_beside_a_loopback_server() {
-    assert_gap_free(Who::Nobody, Who::Nobody, "127.0.0.1", "tcp", 3);
+    for ip in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+        assert_gap_free(Who::Nobody, Who::Nobody, (ip, "tcp", "plain"), "pin", 3);
+    }
+}
+
+#[test]
+fn nobody_gets_in_beside_a_server_on_a_device_of_its_own() {
+    let own = |ip, transport| (ip, transport, "device");
+    assert_gap_free(
+        Who::Nobody,
+        Who::Nobody,
+        own("0.0.0.0", "tcp"),
+        "own-device",
+        3,
+    );
+    assert_gap_free(Who::Nobody, Who::Nobody, own("::", "tcp"), "own-device", 3);
+    assert_gap_free(
+        Who::Nobody,
+        Who::Nobody,
+        own("0.0.0.0", "udp"),
+        "own-device",
+        3,
+    );
 }
 
 #[test]
 fn nobody_gets_in_beside_a_udp_server() {
-    assert_gap_free(Who::Nobody, Who::Nobody, "0.0.0.0", "udp", 3);
-    assert_gap_free(Who::Nobody, Who::Nobody, "::", "udp", 3);
+    for ip in ["0.0.0.0", "127.0.0.1", "::", "::1"] {
+        assert_gap_free(Who::Nobody, Who::Nobody, (ip, "udp", "plain"), "detour", 3);
+    }
 }
 
 #[test]
@@ -18,6 +43,15 @@ fn a_window_reports_itself() {
     // What the adversary gets depends on the moment; that there is one is what counts.
     measure_window(Who::Nobody, 1);
     measure_window(Who::Nobody, 3);
+}
+
+#[test]
+fn who_shares_a_port_shares_it_with_its_own_user() {
+    // What is won depends on the moment; it is no secret that it can be.
+    let shared = ("127.0.0.1", "tcp", "reuseport");
+    let fight = fight(Who::Nobody, Who::Nobody, shared, 3);
+    println!("the same user beside servers that share a port: {fight:?}");
+    assert_eq!((fight.failures, fight.ways.as_str()), (0, "pin"));
 }
 
 #[test]
@@ -46,35 +80,80 @@ mod as_root {
 
     #[test]
     fn another_user_does_not_get_in_either() {
-        assert_gap_free(Who::Nobody, Who::Me, "127.0.0.1", "tcp", 1);
-        assert_gap_free(Who::Nobody, Who::Me, "0.0.0.0", "udp", 3);
+        assert_gap_free(
+            Who::Nobody,
+            Who::Me,
+            ("127.0.0.1", "tcp", "plain"),
+            "pin",
+            1,
+        );
+        assert_gap_free(
+            Who::Nobody,
+            Who::Me,
+            ("0.0.0.0", "udp", "plain"),
+            "detour",
+            3,
+        );
         measure_window(Who::Me, 1);
+    }
+
+    /// As haproxy does: each next server binds beside the one before, which then ends. Sockets of the
+    /// same uid with `SO_REUSEPORT` may join them, as without portpool.
+    #[test]
+    fn another_user_does_not_get_in_beside_servers_that_share_a_port() {
+        for ip in ["127.0.0.1", "::1"] {
+            let shared = (ip, "tcp", "reuseport");
+            assert_gap_free(Who::Nobody, Who::Me, shared, "pin", 3);
+            assert_gap_free(Who::NetRaw, Who::Me, shared, "pin", 3);
+        }
+        assert_gap_free(
+            Who::Nobody,
+            Who::Me,
+            ("0.0.0.0", "udp", "reuseport"),
+            "detour",
+            3,
+        );
     }
 
     #[test]
     fn nobody_gets_in_beside_a_wildcard_server_with_net_raw() {
-        assert_gap_free(Who::NetRaw, Who::Nobody, "0.0.0.0", "tcp", 3);
-        assert_gap_free(Who::NetRaw, Who::Me, "0.0.0.0", "tcp", 3);
-        assert_gap_free(Who::NetRaw, Who::Nobody, "::", "tcp", 1);
+        for (adversary, ip, flags) in [
+            (Who::Nobody, "0.0.0.0", 3),
+            (Who::Me, "0.0.0.0", 3),
+            (Who::Nobody, "::", 1),
+            (Who::Nobody, "127.0.0.1", 3),
+            (Who::Nobody, "::1", 3),
+        ] {
+            assert_gap_free(
+                Who::NetRaw,
+                adversary,
+                (ip, "tcp", "plain"),
+                "detour",
+                flags,
+            );
+        }
     }
 }
 
-fn assert_gap_free(victim: Who, adversary: Who, ip: &str, transport: &str, flags: u32) {
-    let name = format!("{victim:?} {ip} {transport} against {adversary:?} with {flags}");
+/// An address, a transport, and how the server binds it.
+type Server<'a> = (&'a str, &'a str, &'a str);
+
+fn assert_gap_free(victim: Who, adversary: Who, server: Server<'_>, technique: &str, flags: u32) {
+    let name = format!("{victim:?} {server:?} against {adversary:?} with {flags}");
     let mut tries = 0;
     // On a busy machine the adversary may sleep through a whole run of the server.
     while tries < u64::from(cycles()) {
-        let fight = fight(victim, adversary, ip, transport, flags);
+        let fight = fight(victim, adversary, server, flags);
         println!("{name}: {fight:?}");
         let won = (fight.binds, fight.listens, fight.failures);
         assert_eq!(won, (0, 0, 0), "{name}");
-        assert!(!fight.ways.contains("window"), "{name}: {fight:?}");
+        assert_eq!(fight.ways, technique, "{name}: {fight:?}");
         tries += fight.tries;
     }
 }
 
 fn measure_window(adversary: Who, flags: u32) {
-    let fight = fight(Who::Nobody, adversary, "0.0.0.0", "tcp", flags);
+    let fight = fight(Who::Nobody, adversary, ("0.0.0.0", "tcp", "plain"), flags);
     println!(
         "window, {} cycles against {adversary:?} with {flags}: {} binds and {} listens of others, \
          {} failures of the server",
@@ -86,12 +165,13 @@ fn measure_window(adversary: Who, flags: u32) {
     assert_eq!(fight.ways, "window");
 }
 
-fn fight(victim: Who, adversary: Who, ip: &str, transport: &str, flags: u32) -> Fight {
+fn fight(victim: Who, adversary: Who, server: Server<'_>, flags: u32) -> Fight {
+    let (ip, transport, how) = server;
     let stage = Stage::new(victim);
     let count = cycles().to_string();
     // Waits for a line, so that the adversary is at work when it starts.
     let script = format!(
-        "read go; {} cycles {ip} {{1}} {transport} {count}; read end",
+        "read go; {} cycles {ip} {{1}} {transport} {count} {how}; read end",
         stage.actor()
     );
     let mut run = stage.run(&[transport], &["sh", "-c", &script]);
@@ -127,8 +207,5 @@ struct Fight {
 
 /// Starts and stops of the server: `cargo xtask test --long` does more.
 fn cycles() -> u32 {
-    match std::env::var("PORTPOOL_TEST_SIZE").as_deref() {
-        Ok("long") => 10_000,
-        _ => 1_000,
-    }
+    Size::asked().pick(500, 10_000)
 }

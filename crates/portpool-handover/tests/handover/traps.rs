@@ -12,9 +12,37 @@ use crate::stage::{Stage, Who, until};
 fn signals_do_not_repeat_a_bind() {
     // Without WAIT_KILLABLE_RECV 463 of 3,000 binds were made twice, and failed the second time.
     let stage = Stage::new(Who::Nobody);
-    let report = stage.act(&["tcp"], &["signals", "127.0.0.1", "{1}", "3000"]);
+    let report = stage.act(
+        &["tcp"],
+        &["signals", "127.0.0.1", "{1}", "3000", "restart"],
+    );
     assert_eq!(report.number("bind-failures"), 0, "{report:?}");
     assert_eq!(report.number("listen-failures"), 0, "{report:?}");
+}
+
+#[test]
+fn a_bind_that_a_signal_interrupted_was_not_made() {
+    // Handlers without SA_RESTART may see EINTR, which no bind and listen alone answers. A program that
+    // tries again gets its port, and one that does not has nothing.
+    let stage = Stage::new(Who::Nobody);
+    for ip in ["127.0.0.1", "0.0.0.0"] {
+        let report = stage.act(&["tcp"], &["signals", ip, "{1}", "3000", "interrupt"]);
+        println!("{ip}: interrupted {}", report.number("interrupted"));
+        assert_eq!(report.number("bind-failures"), 0, "{report:?}");
+        assert_eq!(report.number("listen-failures"), 0, "{report:?}");
+        assert_eq!(report.number("made"), 0, "{report:?}");
+    }
+}
+
+#[test]
+fn a_program_killed_in_the_middle_of_its_calls_harms_no_other() {
+    let stage = Stage::new(Who::Nobody);
+    for ip in ["127.0.0.1", "0.0.0.0"] {
+        let report = stage.act(&["tcp"], &["killed", ip, "{1}", "200"]);
+        assert_eq!(report.code, Some(0), "{report:?}");
+        assert_eq!(report.number("bind-failures"), 0, "{report:?}");
+        assert_eq!(report.number("held"), 1, "{report:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@
 mod again;
 mod detach;
 mod doctor;
+mod events;
 mod failures;
+mod grant;
 mod killed;
 mod namespaces;
 mod scene;

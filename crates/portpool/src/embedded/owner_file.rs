@@ -71,29 +71,33 @@ impl OwnerFile {
 
 impl Entry {
     fn make() -> Result<Entry, LookError> {
-        let registry = Registry::create()?;
-        let made = || -> io::Result<(String, OwnedFd)> {
-            for _ in 0..TRY_COUNT_MAX {
-                let name = format!("{:016x}", random()?);
-                let lock = registry.make(&format!("{name}{LOCK}"))?;
-                // Somebody who looks may have been quicker, and has then taken it away as stale.
-                if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
-                    && is_there(&registry, &name, &lock)
-                {
-                    return Ok((name, lock));
+        let mut last = Registry::create()?;
+        for _ in 0..TRY_COUNT_MAX {
+            let registry = last;
+            let made = random().and_then(|name| Entry::make_in(&registry, &format!("{name:016x}")));
+            match made {
+                Ok(Some((name, lock))) => {
+                    return Ok(Entry {
+                        registry,
+                        name,
+                        lock,
+                    });
                 }
+                Ok(None) => last = registry,
+                // Somebody else has just taken the empty directory away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => last = Registry::create()?,
+                Err(cause) => return Err(unlisted(&registry, cause)),
             }
-            Err(io::ErrorKind::ResourceBusy.into())
-        };
-        let (name, lock) = made().map_err(|cause| LookError::Registry {
-            path: registry.path().to_owned(),
-            cause,
-        })?;
-        Ok(Entry {
-            registry,
-            name,
-            lock,
-        })
+        }
+        Err(unlisted(&last, io::ErrorKind::ResourceBusy.into()))
+    }
+
+    fn make_in(registry: &Registry, name: &str) -> io::Result<Option<(String, OwnedFd)>> {
+        let lock = registry.make(&format!("{name}{LOCK}"))?;
+        // Somebody who looks may have been quicker, and has then taken it away as stale.
+        let is_ours = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && is_there(registry, name, &lock);
+        Ok(is_ours.then(|| (name.to_owned(), lock)))
     }
 
     fn publish(&self, text: &str) -> io::Result<()> {
@@ -110,6 +114,7 @@ impl Entry {
 
     fn remove(&self) {
         remove(&self.registry, &self.name);
+        self.registry.leave();
     }
 }
 
@@ -138,7 +143,17 @@ pub(crate) fn read_all(registry: &Registry) -> io::Result<Vec<(u64, Record)>> {
         })?;
         found.extend(records);
     }
+    if found.is_empty() {
+        registry.leave();
+    }
     Ok(found)
+}
+
+fn unlisted(registry: &Registry, cause: io::Error) -> LookError {
+    LookError::Registry {
+        path: registry.path().to_owned(),
+        cause,
+    }
 }
 
 /// Whether the owner is gone; then its files are, too.

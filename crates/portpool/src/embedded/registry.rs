@@ -53,12 +53,17 @@ impl Registry {
     /// The user's directory, made if it is not there.
     pub(crate) fn create() -> Result<Registry, LookError> {
         let path = registry_path();
-        match mkdirat(rustix::fs::CWD, &path, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(unreadable(path, error)),
+        for _ in 0..TRY_COUNT_MAX {
+            match mkdirat(rustix::fs::CWD, &path, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(unreadable(path, error)),
+            }
+            // Somebody else may just have taken it away.
+            if let Some(registry) = Registry::find()? {
+                return Ok(registry);
+            }
         }
-        let missing = || unreadable(path.clone(), Errno::NOENT);
-        Registry::find()?.ok_or_else(missing)
+        Err(unreadable(path, Errno::NOENT))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -100,6 +105,11 @@ impl Registry {
         )?)
     }
 
+    /// Takes the directory away if nothing is left in it; who is just making a file in it makes it anew.
+    pub(crate) fn leave(&self) {
+        let _ = rustix::fs::rmdir(&self.path);
+    }
+
     /// Takes a file away; one that is not there does not matter.
     pub(crate) fn remove(&self, name: &str) {
         let _ = unlinkat(&self.directory, name, AtFlags::empty());
@@ -124,3 +134,5 @@ fn unreadable(path: PathBuf, error: Errno) -> LookError {
         cause: error.into(),
     }
 }
+
+const TRY_COUNT_MAX: u32 = 64;

@@ -8,7 +8,8 @@ use std::{
 use portpool::{PortRange, Transport, Transports};
 
 use crate::kit::{
-    Folder, Other, command, eventually, free_range, pool, role, specific, tell, wait_for_end,
+    Folder, Other, acquire, command, eventually, free_range, pool, role, specific, tell,
+    wait_for_end,
 };
 
 /// Runs a role with a runtime directory of its own.
@@ -70,6 +71,32 @@ fn reservations_of_other_processes_are_listed_until_they_end() {
     assert_eq!(other.hear(), "held");
     other.finish();
     assert_eq!(files(), 0, "who releases tidies up");
+    assert!(
+        !runtime.0.join("portpool").exists(),
+        "and is the last to leave"
+    );
+}
+
+#[test]
+fn processes_that_come_and_go_are_listed_whoever_takes_the_empty_directory_away() {
+    let test =
+        "registry::processes_that_come_and_go_are_listed_whoever_takes_the_empty_directory_away";
+    if role().is_some() {
+        for round in 0..200 {
+            let ports = acquire(Transports::Udp, 1);
+            let token = ports.blocks()[0].token;
+            let listed = pool().reservations().expect("look");
+            assert!(listed.iter().any(|it| it.token == token), "round {round}");
+        }
+        return tell("done");
+    }
+    let runtime = Folder::new("comers");
+    let mut others = [(); 3].map(|()| start(test, "come and go", &runtime));
+    for other in &mut others {
+        assert_eq!(other.hear(), "done");
+    }
+    others.into_iter().for_each(Other::finish);
+    assert!(!runtime.0.join("portpool").exists());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use portpool::{Port, PortRange, Transport, Transports};
+use portpool_testkit::Size;
 
 use crate::kit::{Other, Variant, acquire, eventually, intrusions, role, tell, wait_for_end};
 
@@ -93,7 +94,7 @@ fn a_stranger_that_never_stops_trying_never_gets_in_without_a_window() {
     let test = "stranger::a_stranger_that_never_stops_trying_never_gets_in_without_a_window";
     let mut other = Other::start(test, &port.to_string());
     other.hear();
-    for _ in 0..300 {
+    for _ in 0..Size::asked().pick(300, 10_000) {
         for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
             drop(eventually(|| ports.tcp_listener(ip)));
         }

@@ -5,7 +5,7 @@ use std::{
     mem::{align_of, offset_of, size_of},
 };
 
-use portpool::{Block, Entry, PortState, Transport, Transports};
+use portpool::{Block, Entry, PortState, Tenure, Transport, Transports};
 
 /// Mirrors `struct portpool_options`.
 #[derive(Clone, Copy)]
@@ -80,6 +80,7 @@ pub(super) const STRICT: u32 = 1;
 pub(super) const TREE: u32 = 1;
 pub(super) const ZERO_FROM_BLOCK: u32 = 2;
 const SHARED: u32 = 1;
+const PERSISTENT: u32 = 2;
 const PORT_RESERVED: u32 = 1;
 const PORT_HELD: u32 = 2;
 const PORT_RECENT: u32 = 4;
@@ -144,7 +145,8 @@ impl From<&Entry> for CEntry {
             born_ns: entry.born,
             tree_start_ns,
             tree_root,
-            flags: if entry.shared { SHARED } else { 0 },
+            flags: flag(entry.shared, SHARED)
+                | flag(entry.tenure != Tenure::Runtime, PERSISTENT),
             command,
         }
     }
@@ -152,7 +154,6 @@ impl From<&Entry> for CEntry {
 
 impl From<&PortState> for CPort {
     fn from(state: &PortState) -> CPort {
-        let flag = |is_set, flag| if is_set { flag } else { 0 };
         CPort {
             size: size_of::<CPort>() as u32,
             flags: flag(state.reservation.is_some(), PORT_RESERVED)
@@ -166,6 +167,10 @@ impl From<&PortState> for CPort {
                 .map_or(CEntry::NONE, CEntry::from),
         }
     }
+}
+
+const fn flag(is_set: bool, flag: u32) -> u32 {
+    if is_set { flag } else { 0 }
 }
 
 impl CEntry {

@@ -1,0 +1,133 @@
+//! What outlives a boot: persistent blocks and exclusions.
+
+use portpool::{PortRange, PortSpec, Transport, Transports};
+use portpool_keeper::{
+    Admin, AdminError, StateDir,
+    admin::{Persist, Persisted},
+    store::Note,
+};
+use portpool_kernel::RunDir;
+use serde_json::json;
+
+use crate::{
+    args::{ExcludeArgs, PersistArgs, SpecArgs},
+    exit::{Answer, Code, Failure},
+    output,
+};
+
+/// The command `persist`.
+pub(crate) fn persist(args: &PersistArgs) -> Answer {
+    let group = args.group.as_deref().map(group_id).transpose()?;
+    let persist = Persist {
+        transports: transports(args.spec),
+        range: args.spec.range,
+        group,
+        note: args.note.clone(),
+    };
+    for made in open()?.persist(&persist)? {
+        let Persisted {
+            transport,
+            range,
+            token,
+        } = made;
+        if args.json {
+            output::print_json(&json!({
+                "transport": transport.to_string(),
+                "first": range.first().number(),
+                "count": range.count().number(),
+                "token": token.to_string(),
+            }))?;
+        } else {
+            output::print(&format!(
+                "{range}/{transport} is persistent, token {token}\n"
+            ))?;
+        }
+    }
+    Ok(0)
+}
+
+/// The command `unpersist`.
+pub(crate) fn unpersist(args: &SpecArgs) -> Answer {
+    open()?.unpersist(transports(args.spec), args.spec.range)?;
+    told(args.spec, args.json, "is not persistent any more")
+}
+
+/// The command `exclude`.
+pub(crate) fn exclude(args: &ExcludeArgs) -> Answer {
+    let note: Option<&Note> = args.note.as_ref();
+    open()?.exclude(transports(args.spec), args.spec.range, note)?;
+    told(
+        args.spec,
+        args.json,
+        "is kept from automatic choice and from reservations",
+    )
+}
+
+/// The command `unexclude`.
+pub(crate) fn unexclude(args: &SpecArgs) -> Answer {
+    open()?.unexclude(transports(args.spec), args.spec.range)?;
+    told(args.spec, args.json, "is excluded no more")
+}
+
+fn open() -> Result<Admin, Failure> {
+    let state = StateDir::from_env().ok_or(AdminError::NoStateDir)?;
+    Ok(Admin::open(&RunDir::from_env(), &state)?)
+}
+
+fn told(spec: PortSpec, json: bool, what: &str) -> Answer {
+    let range: PortRange = spec.range;
+    for transport in transports(spec).iter() {
+        if json {
+            output::print_json(&json!({
+                "transport": transport.to_string(),
+                "first": range.first().number(),
+                "count": range.count().number(),
+            }))?;
+        } else {
+            output::print(&format!("{range}/{transport} {what}\n"))?;
+        }
+    }
+    Ok(0)
+}
+
+/// As with `acquire`: TCP unless something else is written.
+fn transports(spec: PortSpec) -> Transports {
+    spec.transports.unwrap_or(Transport::Tcp.into())
+}
+
+/// A group by number or by its name in /etc/group.
+fn group_id(text: &str) -> Result<u32, Failure> {
+    if let Ok(number) = text.parse::<u32>() {
+        return match number {
+            u32::MAX => Err(no_group(text)),
+            number => Ok(number),
+        };
+    }
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let found = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == text).then(|| fields.nth(1)?.parse().ok())?
+    });
+    found.ok_or_else(|| no_group(text))
+}
+
+fn no_group(text: &str) -> Failure {
+    Failure::new(
+        Code::Failed,
+        format!("--group {text}: no such group in /etc/group: give its number if it is elsewhere"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_has_a_name_or_a_number() {
+        assert_eq!(group_id("root").ok(), Some(0));
+        assert_eq!(group_id("54321").ok(), Some(54_321));
+        for text in ["4294967295", "no such group", "-1", ""] {
+            assert!(group_id(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What is committed, read back.
+
+use portpool_core::{Token, Transport};
+use portpool_keeper::store::{Block, Change, Records, Sqlite, Store, StoreError};
+
+use crate::kit::{Place, block, boot, example, exclusion, range};
+
+#[test]
+fn what_was_committed_is_read_back() {
+    let place = Place::new();
+    place.open().commit(&example()).expect("commit");
+    let records = place.read();
+    assert_eq!(records.blocks[0], block(Transport::Tcp, "5000-5019"));
+    assert_eq!(records.blocks[1].token, None);
+    assert_eq!(records.exclusions[0], exclusion(Transport::Tcp, "8080"));
+    assert_eq!((records.blocks.len(), records.exclusions.len()), (2, 2));
+    assert_eq!(place.open().records().expect("read"), records);
+}
+
+#[test]
+fn a_commit_is_all_or_nothing() {
+    let place = Place::new();
+    let mut store = place.open();
+    store.commit(&example()).expect("commit");
+    let before = store.records().expect("read");
+    let changes = [
+        Change::DeleteBlock(Transport::Tcp, range("5000-5019")),
+        Change::AddBlock(block(Transport::Tcp, "6000")),
+        Change::DeleteExclusion(Transport::Tcp, range("8081")),
+    ];
+    store.commit(&changes).expect_err("no such exclusion");
+    assert_eq!(store.records().expect("read"), before);
+    assert_eq!(place.read(), before);
+}
+
+#[test]
+fn deleting_and_naming_anew_match_exactly_these_ports() {
+    let place = Place::new();
+    let mut store = place.open();
+    store.commit(&example()).expect("commit");
+    let (boot, token) = (boot(), Token::new(7).expect("token"));
+    for ports in ["5000-5018", "5001-5019", "5000", "5000-5020"] {
+        let rename = Change::RenameBlock(Transport::Tcp, range(ports), boot.clone(), token);
+        for change in [Change::DeleteBlock(Transport::Tcp, range(ports)), rename] {
+            store.commit(&[change]).expect_err("not exactly these");
+        }
+    }
+    let rename = Change::RenameBlock(Transport::Tcp, range("5000-5019"), boot.clone(), token);
+    store.commit(&[rename]).expect("name anew");
+    let renamed = Block {
+        token: Some((boot, token)),
+        ..block(Transport::Tcp, "5000-5019")
+    };
+    assert_eq!(place.read().blocks[0], renamed);
+    let delete = |transport| Change::DeleteBlock(transport, range("5000-5019"));
+    store.commit(&[delete(Transport::Tcp)]).expect("delete");
+    store.commit(&[delete(Transport::Udp)]).expect("delete");
+    assert_eq!(place.read().blocks, []);
+}
+
+#[test]
+fn a_reader_sees_what_a_writer_commits() {
+    let place = Place::new();
+    assert!(Sqlite::open_to_read(&place.state).expect("look").is_none());
+    let mut writer = place.open();
+    let mut reader = Sqlite::open_to_read(&place.state)
+        .expect("open")
+        .expect("a store");
+    assert_eq!(reader.records().expect("read"), Records::default());
+    writer.commit(&example()).expect("commit");
+    assert_eq!(reader.records().expect("read").blocks.len(), 2);
+    let change = Change::AddBlock(block(Transport::Tcp, "7000"));
+    let error = reader.commit(&[change]).expect_err("a reader");
+    assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
+}
+
+#[test]
+fn two_writers_take_turns() {
+    let place = Place::new();
+    let (mut one, mut other) = (place.open(), place.open());
+    for port in 1..=50 {
+        let change = |transport| Change::AddBlock(block(transport, &format!("{port}")));
+        one.commit(&[change(Transport::Tcp)]).expect("commit");
+        other.commit(&[change(Transport::Udp)]).expect("commit");
+    }
+    assert_eq!(one.records().expect("read"), other.records().expect("read"));
+    assert_eq!(place.read().blocks.len(), 100);
+}

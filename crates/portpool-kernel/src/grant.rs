@@ -1,0 +1,157 @@
+//! Ports kept from automatic choice, so that they can be granted, while the pool runs.
+//!
+//! The order is that of attach: first the sysctl keeps automatic choice away, then the sockets that
+//! have such ports already are counted, and only then may a port be granted. The other way round a
+//! port is no longer granted before its entry goes, and the entry of a port that somebody has by then
+//! stays.
+
+use portpool_core::RangeSet;
+use rustix::thread::{MembarrierCommand, membarrier};
+
+use crate::{
+    error::{Error, Failed},
+    files::RunDir,
+    held,
+    ledger::{Entries, Ledger, Reason},
+    mounts,
+    namespace::NetNamespace,
+    pool::{PoolMaps, Pools},
+    programs::Programs,
+    sysctl,
+};
+
+/// Keeps ports from automatic choice in the calling thread's network namespace, and counts the
+/// sockets that have them already. With [`Reason::Granted`] they can be claimed through a window
+/// only, with other reasons by everybody; ports that were kept clear before stay as they are.
+///
+/// # Errors
+/// Any step that fails; what was entered for it is taken out again.
+pub fn make_grantable(run: &RunDir, reason: Reason, ports: &RangeSet) -> Result<(), Error> {
+    change(run, reason, |before| before.union(ports))
+}
+
+/// Lets automatic choice have ports again, unless they are kept for another reason or in the
+/// administrator's own list. A port that is reserved stays kept clear, from now on for
+/// [`Reason::Granted`].
+///
+/// # Errors
+/// Any step that fails; the ports may or may not be kept clear then.
+pub fn let_go(run: &RunDir, reason: Reason, ports: &RangeSet) -> Result<(), Error> {
+    change(run, reason, |before| before.difference(ports))
+}
+
+/// Keeps exactly these ports for this reason: [`make_grantable`] and [`let_go`] in one.
+///
+/// # Errors
+/// As those.
+pub fn keep_exactly(run: &RunDir, reason: Reason, ports: &RangeSet) -> Result<(), Error> {
+    change(run, reason, |_| ports.clone())
+}
+
+/// The ports that are kept clear for a reason.
+///
+/// # Errors
+/// [`Error::NotAttached`], or if the note of it cannot be read.
+pub fn kept_for(run: &RunDir, reason: Reason) -> Result<RangeSet, Error> {
+    if !mounts::is_bpf(&run.bpf()) {
+        return Err(Error::NotAttached);
+    }
+    let _lock = run.lock()?;
+    let ledger = Ledger::open(run, NetNamespace::current()?.cookie)?;
+    Ok(ledger.entries().of(reason).clone())
+}
+
+fn change(
+    run: &RunDir,
+    reason: Reason,
+    edit: impl FnOnce(&RangeSet) -> RangeSet,
+) -> Result<(), Error> {
+    let namespace = NetNamespace::current()?;
+    if !mounts::is_bpf(&run.bpf()) {
+        return Err(Error::NotAttached);
+    }
+    let _lock = run.lock()?;
+    let pools = Pools::open(run)?;
+    let Some(pool) = pools.config(namespace.cookie)? else {
+        return Err(Error::NotAttached);
+    };
+    let maps = pools.maps(namespace.cookie)?;
+    let mut ledger = Ledger::open(run, namespace.cookie)?;
+    let before = ledger.entries().clone();
+    let entries = before.clone().with(reason, edit(before.of(reason)));
+    if entries == before && ledger.is_in_force()? {
+        return Ok(());
+    }
+    let done = enter(&mut ledger, &maps, entries).and_then(|()| {
+        let unswept = needing_sweep(&ledger, &maps, &before)?;
+        match unswept.is_empty() {
+            true => Ok(()),
+            false => {
+                let ports = grantable(ledger.entries());
+                count_users(&mut Programs::open(run)?, &maps, pool.index, &ports)
+            }
+        }
+    });
+    if done.is_err() {
+        // There is nobody left to tell but the error already on its way.
+        drop(enter(&mut ledger, &maps, before));
+    }
+    done
+}
+
+/// Makes the sysctl have the entries, and the pool grant nothing that it does not have.
+pub(crate) fn enter(
+    ledger: &mut Ledger,
+    maps: &PoolMaps,
+    mut entries: Entries,
+) -> Result<(), Error> {
+    let kept = maps.kept()?.difference(&ledger.lost()?);
+    let leaving = ledger.leaving(&entries)?;
+    if !leaving.is_empty() {
+        // From here on nobody is granted them, and a claim that had looked before is at its end.
+        maps.note_kept(&kept.difference(&leaving))?;
+        let staying = match membarrier(MembarrierCommand::Global) {
+            Ok(()) => leaving.intersection(&maps.claimed()?),
+            // Where that cannot be waited for (nohz_full) they stay until detach.
+            Err(_) => leaving,
+        };
+        let granted = entries.of(Reason::Granted).union(&staying);
+        entries = entries.with(Reason::Granted, granted);
+    }
+    ledger.change(&entries)?;
+    Ok(maps.note_kept(&kept.intersection(&sysctl::reserved()?))?)
+}
+
+/// Counts all sockets, and then lets everybody claim those of the ports that were kept clear
+/// meanwhile.
+pub(crate) fn count_users(
+    programs: &mut Programs,
+    maps: &PoolMaps,
+    index: u32,
+    ports: &RangeSet,
+) -> Result<(), Error> {
+    let reserved = sysctl::reserved()?;
+    // Twice: an automatic choice that began before the sysctl was written may end during the first.
+    programs.expect_holds(index)?;
+    programs.sweep()?;
+    programs.sweep()?;
+    held::look(programs, maps, index)?;
+    let kept_clear = ports.intersection(&reserved);
+    Ok(maps.note_kept(&maps.kept()?.union(&kept_clear))?)
+}
+
+/// Ports whose sockets have not been counted since they were entered.
+fn needing_sweep(ledger: &Ledger, maps: &PoolMaps, before: &Entries) -> Result<RangeSet, Failed> {
+    let entries = ledger.entries();
+    let new = entries
+        .of(Reason::Granted)
+        .difference(before.of(Reason::Granted));
+    let kept = maps.kept()?;
+    Ok(grantable(entries).union(&new).difference(&kept))
+}
+
+/// What everybody may claim.
+pub(crate) fn grantable(entries: &Entries) -> RangeSet {
+    let attached = entries.of(Reason::Attached);
+    attached.union(entries.of(Reason::Persistent))
+}
