@@ -21,10 +21,8 @@
     CASE(13, O, TRUE_NOW, "another process acquires p of R: WSAEADDRINUSE")                        \
     CASE(14, O, TRUE_NOW, "the same process acquires an overlapping block: WSAEADDRINUSE")         \
     CASE(15, O, TRUE_NOW, "a plain socket is bound to p: WSAEADDRINUSE")                           \
-    CASE(16, O, NOT_YET("needs administered exclusions"),                                          \
-         "an administered exclusion contains p: WSAEADDRINUSE")                                    \
-    CASE(17, I, NOT_YET("needs persistent reservations"),                                          \
-         "a persistent block contains p: WSAEADDRINUSE")                                           \
+    CASE(16, O, TRUE_NOW, "an administered exclusion contains p: WSAEADDRINUSE")                   \
+    CASE(17, I, TRUE_NOW, "a persistent block contains p: WSAEADDRINUSE")                          \
     CASE(18, I, TRUE_NOW, "one busy port in the middle: WSAEADDRINUSE, no port reserved")          \
     CASE(19, D, TRUE_NOW, "the ports of a TCP R are acquired on UDP")                              \
     CASE(20, O, TRUE_NOW, "R of AF_INET, p acquired on AF_INET6: WSAEADDRINUSE")                   \
@@ -70,16 +68,14 @@
     CASE(58, I, TRUE_NOW, "with SO_REUSEADDR: WSAEACCES")                                          \
     CASE(59, D, TRUE_NOW, "many binds to port 0: no port of a reservation")                        \
     CASE(60, D, TRUE_NOW, "a TCP R, a plain UDP bind of p")                                        \
-    CASE(61, O, NOT_YET("needs administered exclusions"),                                          \
-         "an administered exclusion of p: a plain bind gets p, bind 0 never")
+    CASE(61, O, TRUE_NOW, "an administered exclusion of p: a plain bind gets p, bind 0 never")
 
 #define RELEASE_AND_GENERAL(CASE)                                                                  \
     CASE(62, D, TRUE_NOW, "release through the owner socket, then acquire the same block")         \
     CASE(63, I, TRUE_NOW, "release through another TCP socket of the process")                     \
     CASE(64, D, TRUE_NOW, "release by another process: WSAEINVAL, R intact")                       \
     CASE(65, I, TRUE_NOW, "release again: WSAEINVAL")                                              \
-    CASE(66, I, NOT_YET("needs persistent reservations"),                                          \
-         "release of a persistent token: WSAEINVAL, Lookup still finds it")                        \
+    CASE(66, I, TRUE_NOW, "release of a persistent token: WSAEINVAL, Lookup still finds it")       \
     CASE(67, D, TRUE_NOW, "owner socket associated and bound, then released: keeps its port")      \
     CASE(68, D, TRUE_NOW, "owner socket closed: block free for others at once")                    \
     CASE(69, D, TRUE_NOW, "kill -9 of the process: block free")                                    \
@@ -100,56 +96,56 @@
 
 #define OVERLAPPED_AND_PROVIDER(CASE)                                                              \
     CASE(84, D, TRUE_NOW, "overlapped ACQUIRE, event: signalled, TRUE, 16 bytes")                  \
-    CASE(85, D, NOT_YET(KEEPER), "pending, fWait FALSE: FALSE, WSA_IO_INCOMPLETE")                 \
-    CASE(86, D, NOT_YET(KEEPER), "pending, fWait TRUE: waits, then TRUE")                          \
-    CASE(87, D, NOT_YET(KEEPER), "pending: *lpcbBytesReturned unchanged")                          \
+    CASE(85, D, TRUE_NOW, "pending, fWait FALSE: FALSE, WSA_IO_INCOMPLETE")                        \
+    CASE(86, D, TRUE_NOW, "pending, fWait TRUE: waits, then TRUE")                                 \
+    CASE(87, D, TRUE_NOW, "pending: *lpcbBytesReturned unchanged")                                 \
     CASE(88, D, TRUE_NOW, "WSASocket without the flag: synchronous, event untouched")              \
     CASE(89, D, TRUE_NOW, "socket() makes overlapped sockets")                                     \
     CASE(90, D, TRUE_NOW, "a routine runs in an alertable wait only, once, 0xC0")                  \
     CASE(91, D, TRUE_NOW, "its arguments: (0,16,same,0), of ASSOCIATE (0,0,same,0)")               \
     CASE(92, D, TRUE_NOW, "with a routine hEvent is neither read nor changed")                     \
-    CASE(93, D, NOT_YET(KEEPER), "a conflict found early: directly; found late: by completion")    \
-    CASE(94, D, NOT_YET(KEEPER), "pending, closesocket: completes with 995, nothing reserved")     \
-    CASE(95, D, NOT_YET(KEEPER), "pending, the issuing thread exits: cancelled")                   \
-    CASE(96, D, NOT_YET(KEEPER), "failed completion: FALSE, its code, *lpcbTransfer unchanged")    \
+    CASE(93, D, TRUE_NOW, "a conflict found early: directly; found late: by completion")           \
+    CASE(94, D, TRUE_NOW, "pending, closesocket: completes with 995, nothing reserved")            \
+    CASE(95, D, TRUE_NOW, "pending, the issuing thread exits: cancelled")                          \
+    CASE(96, D, TRUE_NOW, "failed completion: FALSE, its code, *lpcbTransfer unchanged")           \
     CASE(97, I, TRUE_NOW, "lpOverlapped NULL, routine set: synchronous, routine never called")     \
-    CASE(98, D, NOT_YET(KEEPER), "pending, no valid event, fWait TRUE: FALSE, 6")                  \
+    CASE(98, D, TRUE_NOW, "pending, no valid event, fWait TRUE: FALSE, 6")                         \
     CASE(99, I, TRUE_NOW, "lpcbBytesReturned NULL, overlapped: WSAEFAULT")                         \
-    CASE(100, I, NOT_YET(KEEPER), "input overwritten while pending: the original counts")          \
+    CASE(100, I, TRUE_NOW, "input overwritten while pending: the original counts")                 \
     CASE(101, D, TRUE_NOW, "WSPIoctl fails: code in *lpErrno, the last error unchanged")           \
-    CASE(102, D, NOT_YET(KEEPER), "lpThreadId overwritten while pending: still the right thread")  \
+    CASE(102, D, TRUE_NOW, "lpThreadId overwritten while pending: still the right thread")         \
     CASE(103, D, TRUE_NOW, "the lpWSPIoctl slot: as WSAIoctl in cases 6, 34, 62")                  \
     CASE(104, D, TRUE_NOW, "WPUQueueApc with an invalid thread: WSAEFAULT")                        \
     CASE(105, I, TRUE_NOW, "lpErrno NULL, a failing call: SOCKET_ERROR, no crash")
 
 #define PERSISTENT_AND_PROGRAMS(CASE)                                                              \
-    CASE(106, D, NOT_YET(KEEPER), "administrator, Create: 0 and a token")                          \
-    CASE(107, D, NOT_YET(KEEPER), "non-administrator, Create and Delete: 5")                       \
-    CASE(108, D, NOT_YET(KEEPER), "StartPort 0 or count 0: 87")                                    \
-    CASE(109, D, NOT_YET(KEEPER), "Create(htons(65530), 10): 87")                                  \
-    CASE(110, D, NOT_YET(KEEPER), "a port in use, Create: 32")                                     \
-    CASE(111, D, NOT_YET(KEEPER), "Create equal, overlapping or containing: 32")                   \
-    CASE(112, D, NOT_YET(KEEPER), "Lookup of the same pair: 0, the same token")                    \
-    CASE(113, D, NOT_YET(KEEPER), "Lookup of (p,3) or (p+1,3): 1168")                              \
-    CASE(114, D, NOT_YET(KEEPER), "non-administrator, Lookup: 0")                                  \
-    CASE(115, D, NOT_YET(KEEPER), "Delete, Delete again: 0, 1168")                                 \
-    CASE(116, D, NOT_YET(KEEPER), "a TCP block, Lookup and Delete of UDP: 1168")                   \
-    CASE(117, D, NOT_YET(KEEPER), "restart, Lookup: 0")                                            \
-    CASE(118, I, NOT_YET(KEEPER), "a token from before the restart that changed: WSAEINVAL")       \
-    CASE(119, D, NOT_YET(KEEPER), "administrator in another process: associate, bind 0")           \
-    CASE(120, D, NOT_YET(KEEPER), "non-administrator, associate: WSAEACCES")                       \
-    CASE(121, O, NOT_YET(KEEPER), "a plain bind of p: WSAEACCES")                                  \
-    CASE(122, I, NOT_YET(KEEPER), "a live runtime reservation on p, Create: 32")                   \
-    CASE(123, I, NOT_YET(KEEPER), "Token NULL: 87, nothing created")                               \
-    CASE(124, I, NOT_YET(KEEPER), "a bound consumer, Delete: 0; keeps its port, token invalid")    \
-    CASE(125, I, NOT_YET(KEEPER), "StartPort in host order 5000 reserves 34835")                   \
-    CASE(126, D, NOT_YET(KEEPER), "sample of a persistent reservation, 5000 20")                   \
+    CASE(106, D, TRUE_NOW, "administrator, Create: 0 and a token")                                 \
+    CASE(107, D, TRUE_NOW, "non-administrator, Create and Delete: 5")                              \
+    CASE(108, D, TRUE_NOW, "StartPort 0 or count 0: 87")                                           \
+    CASE(109, D, TRUE_NOW, "Create(htons(65530), 10): 87")                                         \
+    CASE(110, D, TRUE_NOW, "a port in use, Create: 32")                                            \
+    CASE(111, D, TRUE_NOW, "Create equal, overlapping or containing: 32")                          \
+    CASE(112, D, TRUE_NOW, "Lookup of the same pair: 0, the same token")                           \
+    CASE(113, D, TRUE_NOW, "Lookup of (p,3) or (p+1,3): 1168")                                     \
+    CASE(114, D, TRUE_NOW, "non-administrator, Lookup: 0")                                         \
+    CASE(115, D, TRUE_NOW, "Delete, Delete again: 0, 1168")                                        \
+    CASE(116, D, TRUE_NOW, "a TCP block, Lookup and Delete of UDP: 1168")                          \
+    CASE(117, D, TRUE_NOW, "restart, Lookup: 0")                                                   \
+    CASE(118, I, NOT_YET(BOOT), "a token from before the restart that changed: WSAEINVAL")         \
+    CASE(119, D, TRUE_NOW, "administrator in another process: associate, bind 0")                  \
+    CASE(120, D, TRUE_NOW, "non-administrator, associate: WSAEACCES")                              \
+    CASE(121, O, TRUE_NOW, "a plain bind of p: WSAEACCES")                                         \
+    CASE(122, I, TRUE_NOW, "a live runtime reservation on p, Create: 32")                          \
+    CASE(123, I, TRUE_NOW, "Token NULL: 87, nothing created")                                      \
+    CASE(124, I, TRUE_NOW, "a bound consumer, Delete: 0; keeps its port, token invalid")           \
+    CASE(125, I, TRUE_NOW, "StartPort in host order 5000 reserves 34835")                          \
+    CASE(126, D, NOT_YET(SAMPLES), "sample of a persistent reservation, 5000 20")                  \
     CASE(127, D, NOT_YET(SAMPLES), "sample of ACQUIRE, 2 2 17 5000 20")                            \
     CASE(128, D, NOT_YET(SAMPLES), "sample of RELEASE, 2 2 17 5000 20: bytes 16, then 0")          \
     CASE(129, D, NOT_YET(SAMPLES), "sample of RELEASE, 2 1 6 0 20: a start that is not 0")         \
     CASE(130, D, TRUE_NOW, "two processes, 1000 random steps each: no port owned twice")
 
-#define KEEPER "needs persistent reservations and the keeper"
+#define BOOT "needs another boot: within one the tokens stay"
 #define SAMPLES "needs the sample programs"
 
 #define CASES(CASE)                                                                                \

@@ -40,7 +40,7 @@ void start(struct operation *operation, SOCKET socket, unsigned port, unsigned c
 
 void start_pending(struct operation *operation, SOCKET socket, unsigned port, WSAEVENT event,
                    LPWSAOVERLAPPED_COMPLETION_ROUTINE routine) {
-    if (keeper_pid() <= 0) fail(__FILE__, __LINE__, "no keeper runs beside the suite");
+    if (!has_keeper()) fail(__FILE__, __LINE__, "no keeper runs beside the suite");
     stop_keeper();
     start(operation, socket, port, 4, event, routine);
     if (operation->code != WSA_IO_PENDING) continue_keeper();
@@ -227,7 +227,15 @@ void case_94(void) {
     EXPECT(HasOverlappedIoCompleted(&one.overlapped));
     continue_keeper();
     EXPECT_EQUAL(ask("bind 4 tcp loopback %d plain", EPHEMERAL_PORT + 40).code, 0);
-    detail("completed at once, status 0x%llx", (unsigned long long)one.overlapped.Internal);
+    /* The routine says with what. */
+    made = tcp();
+    start_pending(&one, made, EPHEMERAL_PORT + 45, NULL, record_completion);
+    EXPECT_EQUAL(closesocket(made), 0);
+    EXPECT_EQUAL(SleepEx(20000, TRUE), WSA_WAIT_IO_COMPLETION);
+    continue_keeper();
+    EXPECT_EQUAL(completion.error, WSA_OPERATION_ABORTED);
+    EXPECT_EQUAL(ask("bind 4 tcp loopback %d plain", EPHEMERAL_PORT + 45).code, 0);
+    detail("completed at once with %u", (unsigned)completion.error);
 }
 
 static void *start_and_exit(void *event) {

@@ -183,17 +183,24 @@ void limit_time(unsigned seconds) { alarm(seconds); }
 
 int enter_new_network(void) { return unshare(CLONE_NEWNET) == 0 ? 0 : errno; }
 
-int keeper_pid(void) {
-    const char *text = getenv("PORTPOOL_CONFORMANCE_KEEPER");
-    return text == NULL ? 0 : atoi(text);
-}
+static const char *keeper(void) { return getenv("PORTPOOL_CONFORMANCE_KEEPER"); }
+
+int has_keeper(void) { return keeper() != NULL; }
 
 void stop_keeper(void) {
-    if (keeper_pid() > 0) kill(keeper_pid(), SIGSTOP);
+    if (!has_keeper()) return;
+    if (keeper()[0] != '/')
+        kill(atoi(keeper()), SIGSTOP);
+    else
+        unlink(keeper());
 }
 
 void continue_keeper(void) {
-    if (keeper_pid() > 0) kill(keeper_pid(), SIGCONT);
+    if (!has_keeper()) return;
+    if (keeper()[0] != '/')
+        kill(atoi(keeper()), SIGCONT);
+    else
+        close(open(keeper(), O_CREAT | O_CLOEXEC, 0644));
 }
 
 thread_name start_thread(void *(*body)(void *), void *argument) {

@@ -51,8 +51,8 @@ void limit_time(unsigned seconds);
 /* Leaves the network namespace for a new one, which has no pool. 0 or an errno. */
 int enter_new_network(void);
 
-/* Stops and continues the process of the keeper, if the environment names one. */
-int keeper_pid(void);
+/* Stops and continues the keeper, which is either a process or one that answers while a file is there. */
+int has_keeper(void);
 void stop_keeper(void);
 void continue_keeper(void);
 

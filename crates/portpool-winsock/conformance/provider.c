@@ -43,7 +43,7 @@ void case_102(void) {
     static struct operation pending;
     WSATHREADID thread;
     int error = 0, result;
-    if (keeper_pid() <= 0) fail(__FILE__, __LINE__, "no keeper runs beside the suite");
+    if (!has_keeper()) fail(__FILE__, __LINE__, "no keeper runs beside the suite");
     EXPECT_EQUAL(WPUOpenCurrentThread(&thread, &error), 0);
     memset(&pending, 0, sizeof pending);
     pending.range.StartPort = htons(EPHEMERAL_PORT + 90);

@@ -15,14 +15,6 @@
 
 #include "process.h"
 
-/* What the library may not have yet: a case that calls it ends by a signal, and is NOT_YET. */
-#pragma weak CreatePersistentTcpPortReservation
-#pragma weak CreatePersistentUdpPortReservation
-#pragma weak DeletePersistentTcpPortReservation
-#pragma weak DeletePersistentUdpPortReservation
-#pragma weak LookupPersistentTcpPortReservation
-#pragma weak LookupPersistentUdpPortReservation
-
 #ifdef __cplusplus
 #define LANGUAGE "C++"
 #define TOKEN_OF(instance) ((instance).Token.Token)

@@ -5,9 +5,14 @@ use std::{env, fs, path::PathBuf};
 use crate::toolchain::{Bench, Language, root};
 
 mod as_root {
+    use portpool::{PortRange, Transports};
     use portpool_testkit::{Arena, Census, in_arena};
 
     use super::{Bench, Language, PathBuf, REPORT_VARIABLE, build, env, fs};
+    use crate::keeper::Keeper;
+
+    /// In the wildcard ranges of the pool.
+    const EXCLUDED_PORT: u16 = 30_500;
 
     #[test]
     fn every_case_of_the_checklist_is_as_the_table_says_in_c() {
@@ -25,7 +30,18 @@ mod as_root {
         let mut command = bench.command(&suite);
         // What is not attached is to be an error, not another pool.
         command.env("PORTPOOL_POOL", "kernel");
-        let output = command.output().expect("run the suite");
+        let keeper = Keeper::new(arena);
+        command.env("PORTPOOL_CONFORMANCE_KEEPER", keeper.gate());
+        command.env("PORTPOOL_CONFORMANCE_RESTART", keeper.restart_command());
+        let excluded = PortRange::from_numbers(EXCLUDED_PORT, 4).expect("ports");
+        let made = keeper.admin().exclude(Transports::Tcp, excluded, None);
+        made.expect("exclude");
+        command.env("PORTPOOL_CONFORMANCE_EXCLUDED", EXCLUDED_PORT.to_string());
+        let mut output = None;
+        keeper.serve(|| output = Some(command.output().expect("run the suite")));
+        let output = output.expect("the suite ran");
+        let made = keeper.admin().unexclude(Transports::Tcp, excluded);
+        made.expect("take the exclusion back");
         let report = String::from_utf8_lossy(&output.stdout);
         let complaints = String::from_utf8_lossy(&output.stderr);
         if let Some(folder) = env::var_os(REPORT_VARIABLE) {

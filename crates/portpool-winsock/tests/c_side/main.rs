@@ -4,5 +4,6 @@
 mod api;
 mod conformance;
 mod install;
+mod keeper;
 mod memory;
 mod toolchain;

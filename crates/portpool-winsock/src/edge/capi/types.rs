@@ -145,8 +145,7 @@ impl From<&Entry> for CEntry {
             born_ns: entry.born,
             tree_start_ns,
             tree_root,
-            flags: flag(entry.shared, SHARED)
-                | flag(entry.tenure != Tenure::Runtime, PERSISTENT),
+            flags: flag(entry.shared, SHARED) | flag(entry.tenure != Tenure::Runtime, PERSISTENT),
             command,
         }
     }
