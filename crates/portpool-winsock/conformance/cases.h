@@ -139,14 +139,13 @@
     CASE(123, I, TRUE_NOW, "Token NULL: 87, nothing created")                                      \
     CASE(124, I, TRUE_NOW, "a bound consumer, Delete: 0; keeps its port, token invalid")           \
     CASE(125, I, TRUE_NOW, "StartPort in host order 5000 reserves 34835")                          \
-    CASE(126, D, NOT_YET(SAMPLES), "sample of a persistent reservation, 5000 20")                  \
-    CASE(127, D, NOT_YET(SAMPLES), "sample of ACQUIRE, 2 2 17 5000 20")                            \
-    CASE(128, D, NOT_YET(SAMPLES), "sample of RELEASE, 2 2 17 5000 20: bytes 16, then 0")          \
-    CASE(129, D, NOT_YET(SAMPLES), "sample of RELEASE, 2 1 6 0 20: a start that is not 0")         \
+    CASE(126, D, TRUE_NOW, "sample of a persistent reservation, 5000 20")                  \
+    CASE(127, D, TRUE_NOW, "sample of ACQUIRE, 2 2 17 5000 20")                            \
+    CASE(128, D, TRUE_NOW, "sample of RELEASE, 2 2 17 5000 20: bytes 16, then 0")          \
+    CASE(129, D, TRUE_NOW, "sample of RELEASE, 2 1 6 0 20: a start that is not 0")         \
     CASE(130, D, TRUE_NOW, "two processes, 1000 random steps each: no port owned twice")
 
 #define BOOT "needs another boot: within one the tokens stay"
-#define SAMPLES "needs the sample programs"
 
 #define CASES(CASE)                                                                                \
     CONSTANTS_AND_ACQUIRE(CASE)                                                                    \

@@ -174,7 +174,8 @@ impl Socket {
     /// Those of `bind` in Winsock.
     pub(crate) fn bind(&self, address: &SockAddr) -> Result<(), Code> {
         let Some((pool, address)) = self.association().zip(address.as_socket()) else {
-            return Ok(self.raw.bind(address)?);
+            let bound = self.raw.bind(address);
+            return bound.map_err(|error| choices::bind_failed(&error, false));
         };
         let mut busy = 0;
         loop {
@@ -188,9 +189,13 @@ impl Socket {
                 {
                     busy += 1;
                 }
-                answer => return Ok(answer?),
+                answer => return answer.map_err(|error| choices::bind_failed(&error, true)),
             }
         }
+    }
+
+    pub(crate) fn is_associated(&self) -> bool {
+        self.is_associated.load(Ordering::Acquire)
     }
 
     /// Binds an associated socket that is not bound, before a call that would have the kernel choose
@@ -254,8 +259,7 @@ impl Socket {
 
     /// The pool that the socket is associated in, if it is.
     fn association(&self) -> Option<portpool::Pool> {
-        let is_associated = self.is_associated.load(Ordering::Acquire);
-        is_associated.then(startup::pool_if_open).flatten()
+        self.is_associated().then(startup::pool_if_open).flatten()
     }
 
     /// Any address for port 0: a loopback one if the peer is.

@@ -30,6 +30,10 @@ mod as_root {
         let mut command = bench.command(&suite);
         // What is not attached is to be an error, not another pool.
         command.env("PORTPOOL_POOL", "kernel");
+        for name in ["acquire", "release", "persistent"] {
+            bench.windows_program(name);
+        }
+        command.env("PORTPOOL_CONFORMANCE_SAMPLES", bench.path());
         let keeper = Keeper::new(arena);
         command.env("PORTPOOL_CONFORMANCE_KEEPER", keeper.gate());
         command.env("PORTPOOL_CONFORMANCE_RESTART", keeper.restart_command());

@@ -54,6 +54,16 @@ impl Bench {
         program
     }
 
+    /// Builds a program written for Windows, with the very command that users are told.
+    pub(crate) fn windows_program(&self, name: &str) {
+        let mut command = Command::new("c++");
+        command.arg("-DPORTPOOL_MSVC_COMPAT");
+        command.arg("-I").arg(root().join("include"));
+        command.arg(root().join(format!("../../examples/winsock/{name}.cpp")));
+        command.arg("-o").arg(self.path().join(name));
+        run(command.arg("-L").arg(self.path()).arg("-lportpool_winsock"));
+    }
+
     /// A command that runs such a program.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
