@@ -131,7 +131,7 @@
     CASE(115, D, TRUE_NOW, "Delete, Delete again: 0, 1168")                                        \
     CASE(116, D, TRUE_NOW, "a TCP block, Lookup and Delete of UDP: 1168")                          \
     CASE(117, D, TRUE_NOW, "restart, Lookup: 0")                                                   \
-    CASE(118, I, NOT_YET(BOOT), "a token from before the restart that changed: WSAEINVAL")         \
+    CASE(118, I, TRUE_NOW, "a token from before the restart that changed: WSAEINVAL")         \
     CASE(119, D, TRUE_NOW, "administrator in another process: associate, bind 0")                  \
     CASE(120, D, TRUE_NOW, "non-administrator, associate: WSAEACCES")                              \
     CASE(121, O, TRUE_NOW, "a plain bind of p: WSAEACCES")                                         \
@@ -144,8 +144,6 @@
     CASE(128, D, TRUE_NOW, "sample of RELEASE, 2 2 17 5000 20: bytes 16, then 0")          \
     CASE(129, D, TRUE_NOW, "sample of RELEASE, 2 1 6 0 20: a start that is not 0")         \
     CASE(130, D, TRUE_NOW, "two processes, 1000 random steps each: no port owned twice")
-
-#define BOOT "needs another boot: within one the tokens stay"
 
 #define CASES(CASE)                                                                                \
     CONSTANTS_AND_ACQUIRE(CASE)                                                                    \

@@ -135,19 +135,22 @@ void case_116(void) {
     detail("%d, and the same ports of UDP are free", ERROR_NOT_FOUND);
 }
 
-/* Whoever runs the suite says how the service is restarted. */
-static void restart(void) {
-    const char *command = getenv("PORTPOOL_CONFORMANCE_RESTART");
+/* Whoever runs the suite says how the service, or the machine, is restarted. */
+static void restart(const char *what) {
+    const char *command = getenv(what);
     const char *arguments[] = {"/bin/sh", "-c", command, NULL};
     char printed[512];
     if (command == NULL) fail(__FILE__, __LINE__, "nobody said how to restart the service");
     EXPECT_EQUAL(run_program("/bin/sh", arguments, printed, sizeof printed), 0);
 }
 
+#define SERVICE "PORTPOOL_CONFORMANCE_RESTART"
+#define MACHINE "PORTPOOL_CONFORMANCE_REBOOT"
+
 void case_117(void) {
     struct reserved block = persist();
     ULONG64 token = 0;
-    restart();
+    restart(SERVICE);
     EXPECT_EQUAL(lookup(block.port, 4, &token), NO_ERROR);
     EXPECT(token != 0);
     drop(block);
@@ -158,7 +161,7 @@ void case_118(void) {
     struct reserved block = persist();
     ULONG64 token = 0;
     int code;
-    restart();
+    restart(MACHINE);
     EXPECT_EQUAL(lookup(block.port, 4, &token), NO_ERROR);
     code = associate(tcp(), block.token);
     drop(block);

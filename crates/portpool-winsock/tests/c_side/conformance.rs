@@ -36,7 +36,8 @@ mod as_root {
         command.env("PORTPOOL_CONFORMANCE_SAMPLES", bench.path());
         let keeper = Keeper::new(arena);
         command.env("PORTPOOL_CONFORMANCE_KEEPER", keeper.gate());
-        command.env("PORTPOOL_CONFORMANCE_RESTART", keeper.restart_command());
+        command.env("PORTPOOL_CONFORMANCE_RESTART", keeper.command("restart"));
+        command.env("PORTPOOL_CONFORMANCE_REBOOT", keeper.command("reboot"));
         let excluded = PortRange::from_numbers(EXCLUDED_PORT, 4).expect("ports");
         let made = keeper.admin().exclude(Transports::Tcp, excluded, None);
         made.expect("exclude");

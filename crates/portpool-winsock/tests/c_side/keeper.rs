@@ -3,12 +3,14 @@
 //! judged by the user alone, and there is one thread for each connection.
 //!
 //! It answers while the file `open` is there, so that a test can have an operation pending; the file
-//! `restart` has it open its records anew, as after its end, and goes when that is done.
+//! `restart` has it open its records anew, as after its end, and `reboot` as after another boot: the pool
+//! is gone and the boot's id is another. They go when that is done.
 
 use std::{
     fs,
     os::{fd::OwnedFd, unix::net::UnixListener},
     path::PathBuf,
+    process::Command,
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -81,9 +83,9 @@ impl<'a> Keeper<'a> {
         self.file("open")
     }
 
-    /// A shell command that has it start anew and waits for that.
-    pub(crate) fn restart_command(&self) -> String {
-        let file = self.file("restart");
+    /// A shell command that has it do what a file of this name asks for, and waits for that.
+    pub(crate) fn command(&self, name: &str) -> String {
+        let file = self.file(name);
         let file = file.display();
         format!("touch {file}; while [ -e {file} ]; do sleep 0.01; done")
     }
@@ -93,12 +95,29 @@ impl<'a> Keeper<'a> {
     }
 
     fn restart_if_asked(&self) {
-        if self.file("restart").exists() {
+        for name in ["restart", "reboot"] {
+            if !self.file(name).exists() {
+                continue;
+            }
             let mut admin = self.admin();
+            if name == "reboot" {
+                self.boot();
+            }
             *admin = open(self.arena, &self.state);
             admin.reconcile().expect("reconcile");
-            fs::remove_file(self.file("restart")).expect("tell that it is done");
+            fs::remove_file(self.file(name)).expect("tell that it is done");
         }
+    }
+
+    /// Leaves of the pool what a boot leaves. The mount is seen in the arena alone.
+    fn boot(&self) {
+        portpool_kernel::detach(self.arena.run(), true).expect("detach");
+        let file = self.state.path().join("boot_id");
+        fs::write(&file, "00000000-0000-4000-8000-000000000118\n").expect("write a boot's id");
+        let mut mount = Command::new("mount");
+        mount.arg("--bind").arg(file).arg(BOOT_ID);
+        assert!(mount.status().expect("run mount").success(), "{mount:?}");
+        self.arena.attach();
     }
 
     fn answer_in_thread<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, socket: OwnedFd) {
@@ -251,4 +270,5 @@ fn pause() {
     thread::sleep(Duration::from_millis(1));
 }
 
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const LONG: Duration = Duration::from_secs(20);
