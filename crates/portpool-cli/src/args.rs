@@ -7,7 +7,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling, value_parser};
 use portpool::{Limits, PortRange, PortSpec};
 
-use portpool_keeper::store::Note;
+use portpool_keeper::{service::MetricsAddress, store::Note};
 
 use crate::{handing::HandingArgs, pool::PoolArgs, selectors::Selectors};
 
@@ -88,6 +88,13 @@ pub(crate) enum Command {
     ///
     /// With the last pool everything else of portpool goes as well: programs, pins, sysctl entries.
     Detach(DetachArgs),
+    /// Keep what needs a privilege or a memory (as root).
+    ///
+    /// Attaches the pool if it is not attached, makes blocks grantable that automatic choice could pick,
+    /// and tells and counts what happens. Everything reserved goes on without it. It stays in the
+    /// foreground until SIGTERM or SIGINT.
+    #[command(after_long_help = KEEPER_HELP)]
+    Keeper(KeeperArgs),
     /// Print completions for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages.
@@ -297,6 +304,22 @@ impl LimitArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct KeeperArgs {
+    /// Attach to this cgroup v2 directory if no pool is attached.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Attach, if no pool is attached, though the guard ends with this private mount namespace.
+    #[arg(long)]
+    pub(crate) private_mounts: bool,
+    /// Who may administer beside root: the name or the number of a group.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Where Prometheus reads metrics: unix:PATH or a loopback address and port.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<MetricsAddress>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DetachArgs {
     /// End all reservations that live; without it they are a reason to refuse.
     #[arg(long)]
@@ -380,6 +403,16 @@ Examples:
   portpool run -t 1 -- python3 -m http.server {port}
   portpool run -p 8080 -u 2 --align 2 -- ./media --rtp {udp.0} --rtcp {udp.1}
   portpool run -p 8000 --fd -- gunicorn app:app";
+
+const KEEPER_HELP: &str = "\
+Programs talk to it by Varlink at keeper.sock in the run directory (interface io.portpool),
+or at the socket that systemd passes. A second keeper of the same directory is refused.
+
+Environment:
+  PORTPOOL_RUN_DIR  where the pool shows itself [default: /run/portpool]
+  PORTPOOL_LOG      what is logged: error, warn, info, debug, trace [default: info]
+
+Lines go to the journal if stderr is it, else to stderr.";
 
 const ACQUIRE_HELP: &str = "\
 Exit status: 0 once the ports were held and are given back, or with --while once they are

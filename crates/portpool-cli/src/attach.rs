@@ -84,9 +84,10 @@ pub(crate) fn detach(force: bool) -> Answer {
 
 /// Those of the pool that attach goes over, so that setting one limit does not reset the others.
 fn present_limits() -> Limits {
+    // Who attaches may well be outside of the cgroup that is guarded.
     let overview = Pool::builder()
         .kind(PoolKind::Kernel)
-        .open()
+        .open_to_look()
         .ok()
         .and_then(|pool| pool.overview().ok());
     overview.map_or(Limits::DEFAULT, |overview| overview.config.limits)

@@ -14,6 +14,7 @@ mod grant;
 mod handing;
 mod hold;
 mod holder;
+mod keeper;
 mod look;
 mod output;
 mod owner;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Unexclude(args) => administer::unexclude(&args),
         Command::Attach(args) => attach::attach(&args),
         Command::Detach(args) => attach::detach(args.force),
+        Command::Keeper(args) => keeper::keeper(&args),
         Command::Completions(args) => grammar::completions(args.shell),
         Command::Man(args) => grammar::man(args.out.as_deref()),
     })

@@ -1,7 +1,6 @@
 //! Who made a call, and what is taken from it: the socket and the address.
 
 use std::{
-    fs,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
 };
@@ -12,7 +11,7 @@ use rustix::{
 };
 
 use crate::{
-    address,
+    address, ancestry,
     sys::{
         memory,
         notify::{Listener, Notification},
@@ -96,9 +95,7 @@ pub(crate) struct Closed;
 
 /// The process that a thread belongs to.
 pub(crate) fn process_of(thread: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-    line.trim().parse().ok()
+    ancestry::number(thread, "Tgid:")
 }
 
 fn open(thread: u32) -> Option<OwnedFd> {

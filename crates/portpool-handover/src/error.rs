@@ -43,12 +43,24 @@ pub enum HoldError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// This process is itself served by a supervisor of portpool.
+    /// This process is itself served by a supervisor of portpool, which cannot be asked.
     #[error(
-        "this program runs under portpool already, and a program can be handed ports by one \
-         supervisor only: give the outer one all the ports, or start this one outside"
+        "this program runs under portpool already, which cannot be reached from here, and a program \
+         can be handed ports by one supervisor only: give the outer one all the ports, or start this \
+         one outside"
     )]
     Nested,
+    /// The supervisor around this one has the port itself.
+    #[error(
+        "{transport} port {port} is one of the portpool around this program, which may bind it without \
+         more ado: start it without asking for that port"
+    )]
+    OfOuter {
+        /// Of the port.
+        transport: Transport,
+        /// The port.
+        port: Port,
+    },
     /// A filter over this process has a listener already; the kernel allows one.
     #[error(
         "another program (a container runtime, a sandbox) listens to the system calls of this one, \

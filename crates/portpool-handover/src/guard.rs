@@ -48,7 +48,7 @@ impl Guard {
         })
     }
 
-    /// Holds a port that the kernel chooses.
+    /// Holds a port that the kernel chooses, or the supervisor around this process if there is one.
     ///
     /// # Errors
     /// [`HoldError::NoneFree`] if there is none.

@@ -31,12 +31,17 @@
 #![deny(unsafe_code)]
 
 mod address;
+mod ancestry;
 mod call;
 mod error;
 mod fresh;
+mod group;
 mod guard;
 mod held;
+mod message;
 mod options;
+mod outer;
+mod packet;
 mod rest;
 mod socket;
 mod spawn;

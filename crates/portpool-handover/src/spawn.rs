@@ -1,7 +1,6 @@
 //! Starts a program under the filter, and the thread that serves it.
 
 use std::{
-    fs,
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::fd::OwnedFd,
@@ -21,12 +20,14 @@ use rustix::{
 use crate::{
     Error, Guard, Options, Use,
     held::Held,
+    outer::Outer,
     rest::Rest,
     supervisor::{Log, Served, Supervisor},
     sys::{filter, notify::Listener},
 };
 
-/// Set in the environment of programs that are handed ports.
+/// Set in the environment of programs that are handed ports: the name under which their supervisor
+/// is found by others inside it.
 pub const SUPERVISED_VARIABLE: &str = "PORTPOOL_SUPERVISED";
 
 /// Starts a program that may bind the guarded ports, it and every process it starts.
@@ -36,6 +37,9 @@ pub const SUPERVISED_VARIABLE: &str = "PORTPOOL_SUPERVISED";
 /// held until none of these processes is left; while they run, this process must: without it,
 /// their calls of bind and listen fail with `ENOSYS`.
 ///
+/// Where this process is handed ports itself, its supervisor is asked to serve these guards too, for
+/// the descendants of this process and as long as it lives.
+///
 /// # Errors
 /// [`Error`] says which step failed; nothing runs then, and the guards are gone.
 pub fn spawn(
@@ -43,12 +47,14 @@ pub fn spawn(
     guards: Vec<Guard>,
     options: &Options,
 ) -> Result<Supervised, Error> {
-    if is_supervised() {
-        return Err(Error::Nested);
+    if Outer::is_there() {
+        return spawn_inside(command, guards, options);
     }
-    command.env(SUPERVISED_VARIABLE, "1");
     let supervisor = Supervisor::new(guards, *options);
-    let supervisor = supervisor.map_err(Error::of("socket"))?;
+    let mut supervisor = supervisor.map_err(Error::of("socket"))?;
+    // Without a reception it serves its own program only, and others are told so.
+    let name = supervisor.receive_guests().unwrap_or_default();
+    command.env(SUPERVISED_VARIABLE, name);
     let (here, there) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -87,11 +93,25 @@ pub fn spawn(
     let Some(child) = child.0.take() else {
         unreachable!("nobody else takes the child");
     };
+    let serving = Serving::Here {
+        log,
+        thread: serving,
+        stopper,
+    };
+    Ok(Supervised { child, serving })
+}
+
+/// Under another supervisor, which has a listener already.
+fn spawn_inside(
+    mut command: Command,
+    guards: Vec<Guard>,
+    options: &Options,
+) -> Result<Supervised, Error> {
+    let outer = Outer::ask(guards, options)?;
+    let child = command.spawn().map_err(|cause| Error::Spawn { cause })?;
     Ok(Supervised {
         child,
-        log,
-        serving,
-        stopper,
+        serving: Serving::Outside(outer),
     })
 }
 
@@ -101,10 +121,19 @@ pub fn spawn(
 #[derive(Debug)]
 pub struct Supervised {
     child: Child,
-    log: Arc<Mutex<Log>>,
-    serving: JoinHandle<Served>,
-    /// A pipe: a byte in it tells the serving thread to stop.
-    stopper: Arc<OwnedFd>,
+    serving: Serving,
+}
+
+/// Who serves it.
+#[derive(Debug)]
+enum Serving {
+    Here {
+        log: Arc<Mutex<Log>>,
+        thread: JoinHandle<Served>,
+        /// A pipe: a byte in it tells the thread to stop.
+        stopper: Arc<OwnedFd>,
+    },
+    Outside(Outer),
 }
 
 impl Supervised {
@@ -131,8 +160,10 @@ impl Supervised {
     pub fn finish(mut self) -> Finished {
         // Without this its own end would be waited for in vain; a status asked for before is kept.
         let _ = self.child.wait();
-        let served = joined(self.serving);
-        Finished::new(served.held, &self.log)
+        match self.serving {
+            Serving::Here { log, thread, .. } => Finished::new(joined(thread).held, &log),
+            Serving::Outside(outer) => Finished::outside(outer),
+        }
     }
 
     /// Stops serving now, for who has seen the end of the program and does not wait for what it left
@@ -141,11 +172,20 @@ impl Supervised {
     /// # Panics
     /// As [`finish`](Supervised::finish).
     pub fn stop(self) -> (Finished, Option<Rest>) {
-        // Fails only if the thread is gone already.
-        let _ = rustix::io::write(&*self.stopper, b"x");
-        let served = joined(self.serving);
-        let rest = served.listener.map(Rest::new);
-        (Finished::new(served.held, &self.log), rest)
+        match self.serving {
+            Serving::Here {
+                log,
+                thread,
+                stopper,
+            } => {
+                // Fails only if the thread is gone already.
+                let _ = rustix::io::write(&*stopper, b"x");
+                let served = joined(thread);
+                let rest = served.listener.map(Rest::new);
+                (Finished::new(served.held, &log), rest)
+            }
+            Serving::Outside(outer) => (Finished::outside(outer), None),
+        }
     }
 
     /// The process id of the program.
@@ -153,20 +193,30 @@ impl Supervised {
         self.child.id()
     }
 
-    /// Whether a process is left that may bind the guarded ports.
+    /// Whether a process is left that may bind the guarded ports. Under another supervisor, always.
     pub fn is_serving(&self) -> bool {
-        !self.serving.is_finished()
+        match &self.serving {
+            Serving::Here { thread, .. } => !thread.is_finished(),
+            Serving::Outside(_) => true,
+        }
     }
 
     /// How ports were handed over so far, in the order of ports.
     pub fn uses(&self) -> Vec<Use> {
-        locked(&self.log).uses()
+        match &self.serving {
+            Serving::Here { log, .. } => locked(log).uses(),
+            Serving::Outside(outer) => outer.uses(),
+        }
     }
 
     /// How many calls were left to the kernel because the calling process is closed to this one (it
-    /// is not dumpable, or its memory could not be read): a guarded port was in use for it.
+    /// is not dumpable, or its memory could not be read): a guarded port was in use for it. Under
+    /// another supervisor, that counts them.
     pub fn closed_call_count(&self) -> u64 {
-        locked(&self.log).closed_call_count
+        match &self.serving {
+            Serving::Here { log, .. } => locked(log).closed_call_count,
+            Serving::Outside(_) => 0,
+        }
     }
 }
 
@@ -175,7 +225,7 @@ impl Supervised {
 pub struct Finished {
     /// Those that are still held: all, unless a socket was swapped in for a guard and it or its
     /// connections linger. They may be on a network device that does not exist, which lets in
-    /// whoever ties a socket to another device.
+    /// whoever ties a socket to another device. None under another supervisor: it let go of them.
     pub guards: Vec<Guard>,
     /// As [`Supervised::uses`].
     pub uses: Vec<Use>,
@@ -192,6 +242,16 @@ impl Finished {
             guards: held.into_iter().filter_map(Held::into_guard).collect(),
             uses: log.uses(),
             closed_call_count: log.closed_call_count,
+        }
+    }
+
+    fn outside(outer: Outer) -> Finished {
+        let uses = outer.uses();
+        outer.end();
+        Finished {
+            guards: Vec::new(),
+            uses,
+            closed_call_count: 0,
         }
     }
 }
@@ -257,11 +317,4 @@ fn refused(errno: i32) -> Error {
             cause: io::Error::from_raw_os_error(errno),
         },
     }
-}
-
-/// The variable alone may have been handed on by hand; the filter alone may be anybody's.
-fn is_supervised() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let is_filtered = status.lines().any(|line| line.trim_end() == "Seccomp:\t2");
-    is_filtered && std::env::var_os(SUPERVISED_VARIABLE).is_some()
 }

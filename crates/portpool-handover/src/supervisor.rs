@@ -22,8 +22,10 @@ use crate::{
     Guard, Options, Technique, Use, Zero,
     address::LOOPBACK_DEVICE,
     call::{Call, Closed},
+    group::{Group, Key},
     guard::{Family, plain},
     held::{Held, Outcome},
+    packet,
     socket::Socket,
     spawn::locked,
     sys::notify::{Answer, Listener},
@@ -32,9 +34,11 @@ use crate::{
 /// What is known of the ports, and the rules.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    held: BTreeMap<(Transport, Port), Held>,
-    options: Options,
-    log: Arc<Mutex<Log>>,
+    /// The first is of our own program.
+    groups: Vec<Group>,
+    may_untie: bool,
+    /// Where supervisors inside this one come in.
+    reception: Option<OwnedFd>,
 }
 
 /// What was done so far.
@@ -82,14 +86,21 @@ impl Supervisor {
             held.insert(key, Held::new(guard, may_untie)?);
         }
         Ok(Supervisor {
-            held,
-            options,
-            log: Arc::default(),
+            groups: vec![Group::own(held, options)],
+            may_untie,
+            reception: None,
         })
     }
 
+    /// Lets supervisors inside this one come in, and says under which name.
+    pub(crate) fn receive_guests(&mut self) -> io::Result<String> {
+        let (name, reception) = packet::reception()?;
+        self.reception = Some(reception);
+        Ok(name)
+    }
+
     pub(crate) fn log(&self) -> Arc<Mutex<Log>> {
-        Arc::clone(&self.log)
+        Arc::clone(&self.groups[0].log)
     }
 
     /// Serves until no process is left under the filter or `stop` says so; gives back the ports.
@@ -109,36 +120,78 @@ impl Supervisor {
             let _ = listener.answer(notification.id, answer);
         };
         Served {
-            held: self.held.into_values().collect(),
+            held: self.groups.swap_remove(0).held.into_values().collect(),
             listener: (!is_over).then_some(listener),
         }
     }
 
-    /// Waits for the next call.
+    /// Waits for the next call, and attends to guests meanwhile.
     fn wait(&mut self, listener: &Listener, stop: &OwnedFd) -> Event {
         loop {
-            let is_short = self.held.values().any(Held::wants_regain);
+            let is_short = self.all_held().any(|held| held.wants_regain());
             let timeout = is_short.then_some(REGAIN_INTERVAL);
-            let mut watched = [
+            let mut watched = vec![
                 PollFd::new(listener, PollFlags::IN),
                 PollFd::new(stop, PollFlags::IN),
             ];
+            let guests = self.groups.iter().filter_map(Group::connection);
+            watched.extend(guests.map(|guest| PollFd::from_borrowed_fd(guest, PollFlags::IN)));
+            let reception = self.reception.iter();
+            watched.extend(reception.map(|it| PollFd::new(it, PollFlags::IN)));
             match poll(&mut watched, timeout.as_ref()) {
-                Ok(0) => self.held.values_mut().for_each(Held::regain),
+                Ok(0) => self.all_held().for_each(Held::regain),
                 Ok(_) => {
-                    let [calls, stop] = watched.map(|it| it.revents());
-                    return match (calls.contains(PollFlags::IN), calls.is_empty()) {
-                        (true, _) => Event::Call,
-                        (false, false) => Event::Over,
-                        (false, true) if !stop.is_empty() => Event::Stop,
-                        (false, true) => continue,
-                    };
+                    let seen: Vec<PollFlags> = watched.iter().map(PollFd::revents).collect();
+                    match (seen[0].contains(PollFlags::IN), seen[0].is_empty()) {
+                        (true, _) => return Event::Call,
+                        (false, false) => return Event::Over,
+                        (false, true) if !seen[1].is_empty() => return Event::Stop,
+                        (false, true) => self.attend(&seen[2..]),
+                    }
                 }
                 Err(Errno::INTR) => {}
                 // Out of memory, at worst: without a listener the callers get errors, not ports.
                 Err(_) => return Event::Over,
             }
         }
+    }
+
+    /// Attends to the guests that were seen to want something, and lets the next one in.
+    fn attend(&mut self, seen: &[PollFlags]) {
+        let guest_count = self.groups.len() - 1;
+        let (guests, reception) = seen.split_at(guest_count.min(seen.len()));
+        // Backwards: who is gone makes the others move up.
+        for place in (1..=guests.len()).rev() {
+            if guests[place - 1].is_empty() {
+                continue;
+            }
+            let mut group = self.groups.remove(place);
+            let is_taken = |key| self.groups.iter().any(|it| it.held.contains_key(&key));
+            if group.attend(self.may_untie, is_taken).is_ok() {
+                self.groups.insert(place, group);
+            }
+        }
+        let is_wanted = reception.iter().any(|it| !it.is_empty());
+        if let Some(socket) = self.reception.as_ref().filter(|_| is_wanted) {
+            match packet::accept(socket) {
+                // One too many is sent away, and says so to its user.
+                Ok(connection) if self.groups.len() <= GUEST_COUNT_MAX => {
+                    self.groups.extend(Group::of_guest(connection));
+                }
+                Ok(_) => {}
+                // Rather none any more than to be asked again at once, for ever.
+                Err(_) => self.reception = None,
+            }
+        }
+    }
+
+    fn all_held(&mut self) -> impl Iterator<Item = &mut Held> {
+        self.groups.iter_mut().flat_map(|it| it.held.values_mut())
+    }
+
+    /// The group of a port.
+    fn group(&mut self, key: Key) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|it| it.held.contains_key(&key))
     }
 
     fn judge(&mut self, call: &Call<'_>) -> Answer {
@@ -148,7 +201,7 @@ impl Supervisor {
             _ => Ok(Answer::Continue),
         };
         judged.unwrap_or_else(|Closed| {
-            locked(&self.log).closed_call_count += 1;
+            locked(&self.groups[0].log).closed_call_count += 1;
             Answer::Continue
         })
     }
@@ -186,15 +239,21 @@ impl Supervisor {
         key: (Transport, Port),
         address: &SocketAddr,
     ) -> Answer {
-        let strict = self.options.strict;
-        let Some(held) = self.held.get_mut(&key) else {
+        let Some(group) = self
+            .group(key)
+            .filter(|it| it.is_for(call.notification.thread))
+        else {
+            return Answer::Continue;
+        };
+        let strict = group.options.strict;
+        let Some(held) = group.held.get_mut(&key) else {
             return Answer::Continue;
         };
         if socket.netns_cookie().ok() != Some(held.netns_cookie()) {
             return Answer::Continue;
         }
         let outcome = held.bind(call, socket, address, strict);
-        self.note(key, outcome)
+        note(&group.log, key, outcome)
     }
 
     fn bind_zero(
@@ -204,9 +263,14 @@ impl Supervisor {
         transport: Transport,
         address: &SocketAddr,
     ) -> Answer {
+        // The last that came in of those it belongs to is the innermost.
+        let thread = call.notification.thread;
+        let Some(group) = self.groups.iter_mut().rfind(|it| it.is_for(thread)) else {
+            return Answer::Continue;
+        };
         let zero = match transport {
-            Transport::Tcp => self.options.tcp_zero,
-            Transport::Udp => self.options.udp_zero,
+            Transport::Tcp => group.options.tcp_zero,
+            Transport::Udp => group.options.udp_zero,
         };
         match zero {
             Zero::Kernel => return Answer::Continue,
@@ -214,13 +278,11 @@ impl Supervisor {
             Zero::Block if socket.defers_port() => return Answer::Continue,
             Zero::Block => {}
         }
-        let keys = self.held.keys().filter(|(its, _)| *its == transport);
-        let keys: Vec<_> = keys.copied().rev().collect();
+        let keys = group.held.keys().filter(|(its, _)| *its == transport);
+        let keys: Vec<Key> = keys.copied().rev().collect();
         for key in keys {
-            let Some(held) = self.held.get_mut(&key) else {
-                continue;
-            };
-            if held.is_used().unwrap_or(true) {
+            let held = self.group(key).and_then(|it| it.held.get_mut(&key));
+            if held.is_none_or(|held| held.is_used().unwrap_or(true)) {
                 continue;
             }
             let mut chosen = *address;
@@ -244,8 +306,12 @@ impl Supervisor {
             return Ok(Answer::Continue); // The kernel chooses one, never a guarded one.
         };
         let key = (Transport::Tcp, port);
-        let strict = self.options.strict;
-        let Some(held) = self.held.get_mut(&key) else {
+        let thread = call.notification.thread;
+        let Some(group) = self.group(key).filter(|it| it.is_for(thread)) else {
+            return Ok(Answer::Continue);
+        };
+        let strict = group.options.strict;
+        let Some(held) = group.held.get_mut(&key) else {
             return Ok(Answer::Continue);
         };
         let is_foreign = socket.netns_cookie().ok() != Some(held.netns_cookie());
@@ -254,25 +320,26 @@ impl Supervisor {
             return Ok(Answer::Continue);
         }
         let outcome = held.listen(call, socket, strict);
-        Ok(self.note(key, outcome))
-    }
-
-    fn note(&mut self, key: (Transport, Port), outcome: io::Result<Outcome>) -> Answer {
-        match outcome {
-            Ok((answer, technique)) => {
-                if let Some(technique) = technique {
-                    let mut log = locked(&self.log);
-                    *log.counts.entry((key.0, key.1, technique)).or_default() += 1;
-                }
-                answer
-            }
-            Err(error) => Answer::Fail(error.raw_os_error().unwrap_or(libc::EIO)),
-        }
+        Ok(note(&group.log, key, outcome))
     }
 
     fn holds(&self, port: Port) -> bool {
-        let mut all = Transport::ALL.into_iter();
-        all.any(|transport| self.held.contains_key(&(transport, port)))
+        let all = Transport::ALL.into_iter();
+        let mut keys = all.map(|transport| (transport, port));
+        keys.any(|key| self.groups.iter().any(|it| it.held.contains_key(&key)))
+    }
+}
+
+fn note(log: &Mutex<Log>, key: Key, outcome: io::Result<Outcome>) -> Answer {
+    match outcome {
+        Ok((answer, technique)) => {
+            if let Some(technique) = technique {
+                let mut log = locked(log);
+                *log.counts.entry((key.0, key.1, technique)).or_default() += 1;
+            }
+            answer
+        }
+        Err(error) => Answer::Fail(error.raw_os_error().unwrap_or(libc::EIO)),
     }
 }
 
@@ -288,6 +355,8 @@ fn may_untie() -> io::Result<bool> {
     Ok(socket.set_device(0).is_ok())
 }
 
+/// As many as a user may nest or run beside each other inside one.
+const GUEST_COUNT_MAX: usize = 256;
 /// How long a port whose swapped-in socket was closed may stay without a guard.
 const REGAIN_INTERVAL: Timespec = Timespec {
     tv_sec: 0,

@@ -30,6 +30,17 @@ pub enum Technique {
 }
 
 impl Technique {
+    /// All of them, in their order.
+    pub const ALL: [Technique; 7] = [
+        Technique::Detour,
+        Technique::Pin,
+        Technique::OwnDevice,
+        Technique::Swap,
+        Technique::Unguarded,
+        Technique::Window,
+        Technique::Refused,
+    ];
+
     /// Whether the port was kept from every other process, as long as that does not tie its sockets
     /// to devices. After a swap it is not: the program may close the socket.
     pub const fn is_gap_free(self) -> bool {

@@ -7,7 +7,7 @@
 
 mod attach;
 mod error;
-mod fault;
+pub(crate) mod fault;
 mod in_force;
 mod lock;
 mod reconcile;

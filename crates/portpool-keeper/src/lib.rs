@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod service;
 pub mod store;
 
 pub use admin::{Admin, AdminError};

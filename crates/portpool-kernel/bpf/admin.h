@@ -131,10 +131,9 @@ static __noinline int lend(struct grant *grant, const struct pp_lend *request)
 		return E_ACCES;
 	if (grant->owner->lend.token)
 		return E_MFILE;
-	if (!request->root_pid)
-		identify_current(&grant->root);
-	else if (!find_ancestor(request->root_pid, request->root_start, &grant->root))
-		return E_SRCH;
+	error = name_root(grant, request->root_pid, request->root_start);
+	if (error)
+		return error;
 	error = charge(grant->pool, current_task()->cred->euid.val, 0, grant->shared);
 	if (error)
 		return error;

@@ -145,13 +145,15 @@ static __noinline int examine(struct grant *grant)
 	if (request->first < (u32)BPF_CORE_READ(net, ipv4.sysctl_ip_prot_sock) &&
 	    !pp_capable((u64)net, CAP_NET_BIND_SERVICE))
 		return E_ACCES;
-	if (grant->pool->state != PP_POOL_READY)
-		return E_BUSY;
-	if (!(request->flags & PP_SCOPE_TREE))
-		return 0;
-	if (!request->root_pid)
+	return grant->pool->state == PP_POOL_READY ? 0 : E_BUSY;
+}
+
+/* Names the root of a tree scope: the caller, or the ancestor asked for. */
+static __always_inline int name_root(struct grant *grant, u32 pid, u64 start)
+{
+	if (!pid)
 		identify_current(&grant->root);
-	else if (!find_ancestor(request->root_pid, request->root_start, &grant->root))
+	else if (!find_ancestor(pid, start, &grant->root))
 		return E_SRCH;
 	return 0;
 }
@@ -228,6 +230,8 @@ static __noinline int acquire(struct grant *grant)
 	u32 limit;
 	int error = examine(grant);
 
+	if (!error && grant->request->flags & PP_SCOPE_TREE)
+		error = name_root(grant, grant->request->root_pid, grant->request->root_start);
 	if (error)
 		return error;
 	limit = grant->pool->reservations_per_socket;
@@ -271,14 +275,14 @@ static __noinline int release(u32 index, u32 transport, u64 token)
 }
 
 /* Spec 1.3 rules 15 to 19 and 25; of a persistent block spec 5 rule 4. */
-static __noinline int may_associate(u32 index, u32 transport, u64 token, u64 net)
+static __noinline int may_associate(u32 index, u32 transport, u64 token, u32 capable)
 {
 	struct view view;
 
 	if (!find_record(index, token, &view) || view.transport != transport)
 		return E_INVAL;
 	if (view.flags & PP_PERSISTENT)
-		return has_group(&view) || pp_capable(net, CAP_NET_ADMIN) ? 0 : E_ACCES;
+		return capable || has_group(&view) ? 0 : E_ACCES;
 	return is_owner(&view) ? 0 : E_ACCES;
 }
 
@@ -299,6 +303,38 @@ static __noinline int control_acquire(struct bpf_sockopt *ctx, struct pp_pool *p
 	grant.net = (struct net *)net_of_context(ctx);
 	grant.owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	return grant.owner ? acquire(&grant) : E_NOBUFS;
+}
+
+/* Release and associate. */
+static __noinline int control_token(struct bpf_sockopt *ctx, struct pp_pool *pool, u32 transport)
+{
+	void *value = ctx->optval, *end = ctx->optval_end;
+	struct bpf_sock *sk = ctx->sk;
+	struct pp_token *named = value;
+	struct mark *mark;
+	u64 token;
+	int error;
+
+	if (!pool || !sk || ctx->optlen != sizeof(*named) || (void *)(named + 1) > end)
+		return E_INVAL;
+	token = named->token;
+	if (ctx->optname == PP_RELEASE)
+		return release(pool->index, transport, token);
+	/* Spec 3.4: the state of the socket is judged before the token. */
+	if (sk->src_port)
+		return E_INVAL;
+	/* As JUDGE_ASSOCIATED. */
+	error = may_associate(pool->index, transport, token, 0);
+	if (error == E_ACCES && pp_capable(net_of_context(ctx), CAP_NET_ADMIN))
+		error = may_associate(pool->index, transport, token, 1);
+	if (error)
+		return error;
+	mark = bpf_sk_storage_get(&marks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!mark)
+		return E_NOBUFS;
+	mark->token = token;
+	mark->tried = 0;
+	return 0;
 }
 
 static __always_inline int control(struct bpf_sockopt *ctx, struct pp_pool *pool)
@@ -328,24 +364,7 @@ static __always_inline int control(struct bpf_sockopt *ctx, struct pp_pool *pool
 		return administer(ctx, pool, transport);
 	if (ctx->optname == PP_ACQUIRE)
 		return control_acquire(ctx, pool, transport);
-	struct pp_token *named = value;
-	if (size != sizeof(*named) || (void *)(named + 1) > end)
-		return E_INVAL;
-	u64 token = named->token;
-	if (ctx->optname == PP_RELEASE)
-		return release(pool->index, transport, token);
-	/* Spec 3.4: the state of the socket is judged before the token. */
-	if (sk->src_port)
-		return E_INVAL;
-	int error = may_associate(pool->index, transport, token, net_of_context(ctx));
-	if (error)
-		return error;
-	struct mark *mark = bpf_sk_storage_get(&marks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!mark)
-		return E_NOBUFS;
-	mark->token = token;
-	mark->tried = 0;
-	return 0;
+	return control_token(ctx, pool, transport);
 }
 
 /* Not ours. Above a page the kernel would fail or log a buffer it could not show us whole: let it use the caller's. */
@@ -370,9 +389,11 @@ int pp_setsockopt(struct bpf_sockopt *ctx)
 	if (!pool)
 		return pass(ctx);
 	error = control(ctx, pool);
-	if (error)
-		return refuse(pool, PP_OF_CONTROL(ctx->optname), error);
-	pp_tally(pool->index, PP_OF_CONTROL(ctx->optname), 0);
+	pp_tally(pool->index, PP_OF_CONTROL(ctx->optname), error);
+	if (error) {
+		bpf_set_retval(-error);
+		return 0;
+	}
 	ctx->optlen = -1;
 	return ALLOW;
 }

@@ -2,7 +2,7 @@
 //!
 //! Ranges, transports and tokens are those of the rules; what is none is refused when it is read.
 
-use portpool_core::{PortRange, Token, Transport, Transports};
+use portpool_core::{PortRange, Token, Transport, Transports, Wildcard};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::wire;
@@ -55,6 +55,9 @@ pub struct Acquire {
     /// Any so many consecutive ones instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u16>,
+    /// Of which the first is a multiple of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<u16>,
     /// In this range; without it anywhere that automatic choice picks from.
     #[serde(
         default,
@@ -68,6 +71,34 @@ pub struct Acquire {
     /// Which of the passed descriptors is a socket in the caller's network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<u32>,
+}
+
+impl Acquire {
+    /// Exact ports, waiting for nothing.
+    pub fn exactly(transports: Transports, range: PortRange) -> Acquire {
+        Acquire {
+            transports,
+            range: Some(range),
+            count: None,
+            alignment: None,
+            within: None,
+            wait_ms: None,
+            socket: None,
+        }
+    }
+
+    /// Any ports of a kind, waiting for nothing.
+    pub fn any(transports: Transports, wanted: &Wildcard) -> Acquire {
+        Acquire {
+            transports,
+            range: None,
+            count: Some(wanted.count.number()),
+            alignment: Some(wanted.alignment.number()),
+            within: wanted.within,
+            wait_ms: None,
+            socket: None,
+        }
+    }
 }
 
 /// The caller may claim now.
@@ -244,55 +275,54 @@ pub struct Happened {
     pub lost: u64,
 }
 
-/// What an event is.
+/// What happened to a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum EventKind {
-    /// A reservation was made.
-    Birth,
-    /// A reservation has ended.
-    Death,
-    /// The pool refused.
-    Refusal,
-    /// Two claims met.
-    Conflict,
+pub enum What {
+    /// It was made.
+    Born,
+    /// It was released by its token.
+    Released,
+    /// Its owner socket was closed, or its process ended.
+    Closed,
+    /// It was persistent and was deleted.
+    Deleted,
 }
 
-/// What happened.
+/// How long a reservation lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tenure {
+    /// Until its owner socket is closed.
+    Runtime,
+    /// Until it is deleted.
+    Persistent,
+}
+
+/// The birth or death of a reservation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// What it is.
-    pub kind: EventKind,
+    /// What happened.
+    pub what: What,
+    /// When, in nanoseconds since boot.
+    pub time: u64,
+    /// How long the reservation was to last.
+    pub tenure: Tenure,
     /// Of which transport.
-    #[serde(
-        default,
-        with = "wire::text::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub transport: Option<Transport>,
+    #[serde(with = "wire::text")]
+    pub transport: Transport,
     /// These ports.
-    #[serde(
-        default,
-        with = "wire::range::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub range: Option<PortRange>,
-    /// The reservation.
-    #[serde(
-        default,
-        with = "wire::text::optional",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub token: Option<Token>,
-    /// Who did it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
-    /// Which process.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pid: Option<u32>,
-    /// Why, of a refusal: its name, such as `in-use`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    #[serde(with = "wire::range")]
+    pub range: PortRange,
+    /// Its name.
+    #[serde(with = "wire::text")]
+    pub token: Token,
+    /// Whose it is.
+    pub uid: u32,
+    /// Which process has it; 0 if it is persistent.
+    pub pid: u32,
+    /// What that process is called.
+    pub command: String,
 }
 
 /// The answer of methods that only do something.

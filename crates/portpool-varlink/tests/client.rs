@@ -117,14 +117,17 @@ fn events_come_one_after_the_other() {
         assert!(next(&mut connection).more);
         answer(&mut connection, &json!({ "events": [], "lost": 0 }));
         let range = json!({ "first": 8080, "count": 1 });
-        let event = json!({ "kind": "birth", "transport": "tcp", "range": range });
+        let event = json!({
+            "what": "born", "time": 1, "tenure": "runtime", "transport": "tcp", "range": range,
+            "token": "00000000c0ffee00", "uid": 0, "pid": 1, "command": "init",
+        });
         answer(&mut connection, &json!({ "events": [event], "lost": 3 }));
         drop(connection.receive(Some(soon()), LONG));
     });
     let mut stream = service.client().watch(Some(LONG)).unwrap();
     let happened = stream.next(Some(LONG)).unwrap().expect("events");
     assert_eq!((happened.lost, happened.events.len()), (3, 1));
-    assert_eq!(happened.events[0].transport, Some(Transport::Tcp));
+    assert_eq!(happened.events[0].transport, Transport::Tcp);
     assert_eq!(stream.next(Some(Duration::from_millis(20))).unwrap(), None);
 }
 
@@ -250,12 +253,8 @@ fn lookup() -> Lookup {
 
 fn acquire() -> Acquire {
     Acquire {
-        transports: "tcp".parse().unwrap(),
-        range: Some(range("40000-40001")),
-        count: None,
-        within: None,
         wait_ms: Some(60_000),
-        socket: None,
+        ..Acquire::exactly("tcp".parse().unwrap(), range("40000-40001"))
     }
 }
 

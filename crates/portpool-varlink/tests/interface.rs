@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use portpool_varlink::{
     Call, Fault, INTERFACE, INTERFACE_NAME, SERVICE, ServiceAnswer, ServiceCard,
     calls::{
-        Acquire, Describe, Description, Done, Entry, EntryKind, Event, EventKind, Exclude, Granted,
-        Happened, List, Lookup, Method, Named, Page, Persist, Release, Unexclude, Unpersist, Watch,
+        Acquire, Describe, Description, Done, Entry, EntryKind, Event, Exclude, Granted, Happened,
+        List, Lookup, Method, Named, Page, Persist, Release, Tenure, Unexclude, Unpersist, Watch,
+        What,
     },
 };
 use proptest::prelude::*;
@@ -40,6 +41,7 @@ fn every_method_has_the_parameters_and_the_reply_that_the_interface_says() {
         transports,
         range: Some(range),
         count: Some(1),
+        alignment: Some(1),
         within: Some(range),
         wait_ms: Some(1),
         socket: Some(0),
@@ -98,17 +100,24 @@ fn every_method_has_the_parameters_and_the_reply_that_the_interface_says() {
     };
     assert_eq!(keys(&entry), members("Entry"));
     let event = Event {
-        kind: EventKind::Refusal,
-        transport: Some(transport),
-        range: Some(range),
-        token: Some(token),
-        uid: Some(1),
-        pid: Some(1),
-        reason: text(),
+        what: What::Born,
+        time: 1,
+        tenure: Tenure::Persistent,
+        transport,
+        range,
+        token,
+        uid: 1,
+        pid: 1,
+        command: "text".to_owned(),
     };
     assert_eq!(keys(&event), members("Event"));
     assert_eq!(reread(&entry), entry);
     assert_eq!(reread(&event), event);
+    assert!(INTERFACE.contains("what: (born, released, closed, deleted)"));
+    for what in [What::Born, What::Released, What::Closed, What::Deleted] {
+        let name = serde_json::to_value(what).unwrap();
+        assert!(["born", "released", "closed", "deleted"].contains(&name.as_str().unwrap()));
+    }
 }
 
 #[test]
@@ -227,14 +236,8 @@ proptest! {
         };
         let persist = Persist { transport: portpool_core::Transport::Udp, range, group, note };
         prop_assert_eq!(reread(&persist), persist);
-        let acquire = Acquire {
-            transports: portpool_core::Transports::Both,
-            range: Some(range),
-            count: None,
-            within: None,
-            wait_ms,
-            socket: None,
-        };
+        let exactly = Acquire::exactly(portpool_core::Transports::Both, range);
+        let acquire = Acquire { wait_ms, ..exactly };
         prop_assert_eq!(reread(&acquire), acquire);
     }
 }

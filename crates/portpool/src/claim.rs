@@ -1,7 +1,13 @@
 //! Claims: one control code for each transport, all or nothing, and which block to claim next when
 //! a wildcard block was taken by others in between.
 
-use std::{io, os::fd::BorrowedFd, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    os::fd::BorrowedFd,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use portpool_core::{
     Port, PortRange, RangeSet, Refusal, Request, Token, Transport, Want, Wildcard,
@@ -16,6 +22,7 @@ use rustix::{
 use crate::{
     choice::choose,
     error::{AcquireError, Failure, ReleaseError},
+    keeper,
     maps::{Maps, unprivileged_start},
     pool::{self, Pool, default_ranges},
     reservation::Block,
@@ -36,21 +43,48 @@ impl<'a> Leg<'a> {
 }
 
 impl Pool {
-    /// Reserves a block of the same numbers on every leg.
+    /// Reserves a block of the same numbers on every leg. Where that takes a keeper it is asked, and
+    /// waits for the ports until `deadline`.
     pub(crate) fn claim(
         &self,
         legs: &[Leg<'_>],
         request: &Request,
         scope: Scope,
+        deadline: Option<Instant>,
     ) -> Result<Vec<Block>, AcquireError> {
         let claim = Claim {
             legs,
             request: *request,
             scope,
         };
-        match &request.want {
+        let refused = match &request.want {
             Want::Specific(range) => claim.specific(*range),
             Want::Wildcard(wanted) => claim.wildcard(self, wanted),
+        };
+        let (Err(error), Some(leg)) = (&refused, legs.first()) else {
+            return refused;
+        };
+        if !self.is_for_the_keeper(request, error) {
+            return refused;
+        }
+        let wait = keeper::left_until(deadline);
+        match keeper::ask(self.run_dir(), request, leg.socket, wait)? {
+            None => refused,
+            // The grant ends after the claim.
+            Some(grant) => claim.specific(grant.range),
+        }
+    }
+
+    /// Whether a keeper could make grantable what was refused.
+    fn is_for_the_keeper(&self, request: &Request, error: &AcquireError) -> bool {
+        match (&request.want, error.refusal()) {
+            (Want::Specific(_), refusal) => refusal == Some(Refusal::Ephemeral),
+            (Want::Wildcard(_), Some(Refusal::Ephemeral | Refusal::NoRoom)) => {
+                self.may_take_ephemeral()
+            }
+            (Want::Wildcard(_), _) => {
+                matches!(error, AcquireError::OutsideRanges { .. }) && self.may_take_ephemeral()
+            }
         }
     }
 }

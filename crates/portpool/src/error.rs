@@ -138,6 +138,16 @@ pub enum AcquireError {
         /// What was asked.
         request: Request,
     },
+    /// Automatic choice could pick the ports, and the keeper did not make them grantable.
+    #[error("the keeper: {message}")]
+    Keeper {
+        /// What was asked.
+        request: Request,
+        /// The refusal, if it was one.
+        refusal: Option<Refusal>,
+        /// The ports, why, and the next step.
+        message: String,
+    },
     /// A system call failed.
     #[error("{request}: {failure}")]
     Failure {
@@ -153,6 +163,7 @@ impl AcquireError {
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
             AcquireError::Refused { refusal, .. } => Some(*refusal),
+            AcquireError::Keeper { refusal, .. } => *refusal,
             AcquireError::Contended { .. } => Some(Refusal::Busy),
             AcquireError::OutsideRanges { .. }
             | AcquireError::Descriptors { .. }
@@ -368,8 +379,9 @@ fn refused(request: &Request, range: Option<PortRange>, refusal: Refusal) -> Str
     match (refusal, range, request.want) {
         (Refusal::Ephemeral, Some(range), Want::Specific(_)) => format!(
             "{request}: automatic choice could give these ports to any socket: choose ports outside \
-             net.ipv4.ip_local_port_range, or enter {range} into net.ipv4.ip_local_reserved_ports and \
-             run `portpool attach` again"
+             net.ipv4.ip_local_port_range, run the keeper (`portpool keeper` as root), which makes them \
+             grantable, or enter {range} into net.ipv4.ip_local_reserved_ports and run `portpool attach` \
+             again"
         ),
         (Refusal::Ephemeral, Some(range), Want::Wildcard(_)) => format!(
             "{request}: automatic choice could give {range} to any socket, because \

@@ -101,6 +101,7 @@ mod claim;
 mod embedded;
 mod error;
 pub mod handover;
+mod keeper;
 mod kind;
 mod look;
 mod maps;

@@ -4,7 +4,7 @@ use std::{
     env, io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -38,6 +38,7 @@ struct Shared {
     choice: Choice,
     guards_caller: bool,
     is_strict: bool,
+    may_take_ephemeral: bool,
     run_dir: PathBuf,
     cookie: u64,
     /// Those of the namespace that placed last.
@@ -50,6 +51,7 @@ struct Shared {
 pub struct Builder {
     kind: Option<PoolKind>,
     is_strict: bool,
+    may_take_ephemeral: bool,
     run_dir: Option<PathBuf>,
 }
 
@@ -72,6 +74,14 @@ impl Builder {
     /// refused with [`BindError::Window`]. By default it is not.
     pub fn strict(mut self, is_strict: bool) -> Builder {
         self.is_strict = is_strict;
+        self
+    }
+
+    /// Whether blocks of any ports may come from where automatic choice picks, if the ranges of the pool
+    /// have no room or the block is wanted outside them. It takes a keeper, and leaves fewer ports to
+    /// automatic choice. By default they may not.
+    pub fn ephemeral(mut self, may_take_ephemeral: bool) -> Builder {
+        self.may_take_ephemeral = may_take_ephemeral;
         self
     }
 
@@ -103,6 +113,7 @@ impl Builder {
             choice,
             guards_caller,
             is_strict: self.is_strict,
+            may_take_ephemeral: self.may_take_ephemeral,
             run_dir,
             cookie,
             maps: Mutex::new(None),
@@ -147,6 +158,16 @@ impl Pool {
         request: &Request,
         scope: Scope,
     ) -> Result<Reservation, AcquireError> {
+        self.acquire_by(request, scope, None)
+    }
+
+    /// With a deadline a keeper that is asked waits until then.
+    fn acquire_by(
+        &self,
+        request: &Request,
+        scope: Scope,
+        deadline: Option<Instant>,
+    ) -> Result<Reservation, AcquireError> {
         if self.is_embedded() {
             let held = self.hold(request, scope, None)?;
             return Ok(Reservation::embedded(held, self.0.is_strict));
@@ -163,7 +184,7 @@ impl Pool {
             .iter()
             .map(|(transport, socket)| Leg::new(*transport, socket.as_fd()))
             .collect();
-        let blocks = self.claim(&legs, request, scope)?;
+        let blocks = self.claim(&legs, request, scope, deadline)?;
         let sockets = sockets.into_iter().map(|(_, socket)| socket).collect();
         Ok(Reservation::new(blocks, sockets))
     }
@@ -171,7 +192,8 @@ impl Pool {
     /// As [`acquire_scoped`](Pool::acquire_scoped), but while the ports are taken tries again until
     /// `timeout` has passed.
     ///
-    /// The kernel has no queue for ports: this asks again after a pause of 1 ms, then ever longer
+    /// Ports that automatic choice could pick are waited for by the keeper, if there is one. For others
+    /// there is no queue: this asks again after a pause of 1 ms, then ever longer
     /// ones up to 50 ms, and who waits longest has no better chance than others.
     ///
     /// # Errors
@@ -185,7 +207,7 @@ impl Pool {
         let start = Instant::now();
         let mut step = PAUSE_MIN;
         loop {
-            let answer = self.acquire_scoped(request, scope);
+            let answer = self.acquire_by(request, scope, start.checked_add(timeout));
             let Err(error) = &answer else { return answer };
             let left = timeout.saturating_sub(start.elapsed());
             if left.is_zero() || !error.is_temporary() {
@@ -256,7 +278,7 @@ impl Pool {
             let first = held.first().map(|held| held.block);
             return first.ok_or_else(|| refused(Refusal::BadRequest));
         }
-        let blocks = self.claim(&[Leg::new(transport, socket)], &request, scope)?;
+        let blocks = self.claim(&[Leg::new(transport, socket)], &request, scope, None)?;
         blocks
             .first()
             .copied()
@@ -400,6 +422,14 @@ impl Pool {
             PoolKind::Embedded => self.reservations().is_ok(),
             PoolKind::Automatic | PoolKind::Kernel => self.maps().is_ok(),
         }
+    }
+
+    pub(crate) fn run_dir(&self) -> &Path {
+        &self.0.run_dir
+    }
+
+    pub(crate) fn may_take_ephemeral(&self) -> bool {
+        self.0.may_take_ephemeral
     }
 
     pub(crate) fn is_embedded(&self) -> bool {

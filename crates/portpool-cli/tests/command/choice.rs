@@ -7,7 +7,7 @@ mod as_root {
     use serde_json::Value;
 
     use crate::{
-        embedded::passes_sockets,
+        handing::passes_sockets,
         kit::{Running, Stage, Who, command, json, portpool, stderr, stdout},
     };
 
@@ -90,7 +90,13 @@ mod as_root {
             let inner = arena.cgroup().join("inner");
             fs::create_dir(&inner).expect("make a cgroup");
             let attach = format!("attach --private-mounts --cgroup {}", inner.display());
-            assert!(portpool(&attach).status.success());
+            let limits = ["--ports-per-uid 77", "--reservations 99"];
+            for limit in limits {
+                assert!(portpool(&format!("{attach} {limit}")).status.success());
+            }
+            let status = json(&portpool("status --json"));
+            let limits = ["ports_per_uid", "reservations"].map(|it| status["limits"][it].clone());
+            assert_eq!(limits, [77, 99], "what is not told stays");
             let script = "echo $$ > \"$0/cgroup.procs\" && exec \"$1\" run -p 8080 -- sh -c 'echo ok; read x; exit 0'";
             let mut run = std::process::Command::new("sh");
             run.args(["-c", script])

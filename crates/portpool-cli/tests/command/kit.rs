@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::PathBuf,
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
@@ -151,6 +151,15 @@ impl Running {
 
     pub(crate) fn wait(&mut self) -> Option<i32> {
         self.child.wait().expect("wait").code()
+    }
+
+    /// Closes its stdin, and gives what it wrote to a stderr that is a pipe.
+    pub(crate) fn end_with_stderr(mut self) -> String {
+        drop(self.child.stdin.take());
+        let mut text = String::new();
+        let mut stderr = self.child.stderr.take().expect("a pipe");
+        stderr.read_to_string(&mut text).expect("read");
+        text
     }
 
     /// Closes its stdin and waits for it.

@@ -3,4 +3,5 @@
 mod attached;
 mod choice;
 mod embedded;
+mod handing;
 mod kit;

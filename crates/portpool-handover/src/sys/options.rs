@@ -34,10 +34,18 @@ pub(crate) fn netns_cookie(socket: &impl AsFd) -> io::Result<u64> {
     read(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE)
 }
 
+/// The process at the other end of a Unix socket; 0 if it has no id here, which rustix's type for it
+/// has no value for.
+pub(crate) fn peer_process(socket: &impl AsFd) -> io::Result<u32> {
+    let [process, _uid, _gid]: [i32; 3] = read(socket, libc::SOL_SOCKET, libc::SO_PEERCRED)?;
+    Ok(process.unsigned_abs())
+}
+
 /// A type of which any bytes are a value.
 trait Plain: Copy + Default {}
 impl Plain for i32 {}
 impl Plain for u64 {}
+impl Plain for [i32; 3] {}
 
 fn read<T: Plain>(socket: &impl AsFd, level: i32, name: i32) -> io::Result<T> {
     let mut value = T::default();

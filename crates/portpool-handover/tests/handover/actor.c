@@ -154,9 +154,10 @@ static int cycles(char **argument)
         set(fd, SOL_SOCKET, SO_REUSEPORT, shares);
         if (!strcmp(how, "device"))
             set(fd, SOL_SOCKET, SO_BINDTOIFINDEX, 1);
-        if (bind_through_signals(fd, &it, &interrupted, &made))
+        if (bind_through_signals(fd, &it, &interrupted, &made)) {
+            perror("bind");
             bind_failures++;
-        else if (type == SOCK_STREAM && listen_through_signals(fd, &interrupted, &made))
+        } else if (type == SOCK_STREAM && listen_through_signals(fd, &interrupted, &made))
             listen_failures++;
         close(last);
         last = shares ? fd : -1;

@@ -124,10 +124,42 @@ fn a_program_that_is_closed_to_others_is_refused_and_counted() {
 }
 
 #[test]
-fn a_supervisor_under_another_says_so() {
+fn a_supervisor_under_another_has_its_ports_served_by_that() {
+    for who in [Who::Nobody, Who::Me] {
+        let stage = Stage::new(who);
+        let inner = stage.path().join("supervise").display().to_string();
+        let server = format!("{} serve 127.0.0.1 $PORTPOOL_PORTS plain", stage.actor());
+        let script = format!("{inner} tcp -- sh -c '{server}'");
+        // By default the inner one would be given the port of the outer one when it asks for any.
+        let held = ["--zero", "kernel", "tcp"];
+        let report = stage.run(&held, &["sh", "-c", &script]).end();
+        assert_eq!(report.number("reached"), 1, "{report:?}");
+        let own_port = report.ports[0].to_string();
+        let uses = report
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("used tcp "));
+        let uses: Vec<&str> = uses.collect();
+        assert_eq!(uses.len(), 1, "{report:?}");
+        assert!(!uses[0].contains(&own_port), "{report:?}");
+        // The outer one still has its own.
+        assert!(report.stderr.ends_with("held 1\n"), "{report:?}");
+    }
+}
+
+#[test]
+fn a_supervisor_that_cannot_ask_the_one_around_it_says_so() {
     let stage = Stage::new(Who::Nobody);
     let inner = stage.path().join("supervise").display().to_string();
-    let report = stage.run(&["tcp"], &[&inner, "tcp", "--", "true"]).end();
+    let lost = [
+        "env",
+        "PORTPOOL_SUPERVISED=nobody",
+        &inner,
+        "tcp",
+        "--",
+        "true",
+    ];
+    let report = stage.run(&["tcp"], &lost).end();
     assert_eq!(report.code, Some(125));
     assert!(
         report.stderr.contains("runs under portpool already"),

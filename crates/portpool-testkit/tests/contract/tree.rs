@@ -238,7 +238,7 @@ fn port_zero_is_served_neither_for_udp_nor_without_a_tree() {
             .expect("acquire");
         let port = bind_port(&tcp(), 0).expect("bind(0)");
         assert!(!(20_000..20_004).contains(&port), "{port}");
-        control(&tcp(), 99, &[1, 0, 0, 0, 0, 0, 0, 0]).expect("probe");
+        control(&tcp(), 99, &portpool::abi::probe_bytes()).expect("probe");
     });
 }
 

@@ -9,6 +9,7 @@ use std::{
     mem::ManuallyDrop,
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    process,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -31,6 +32,8 @@ pub(crate) struct Socket {
     /// What the port is of, if a control code can be issued on it.
     transport: Option<Transport>,
     is_overlapped: bool,
+    /// The process that made it; a fork has a copy.
+    process: u32,
     is_associated: AtomicBool,
     is_nonblocking: AtomicBool,
     is_closed: AtomicBool,
@@ -123,6 +126,7 @@ impl Socket {
             domain,
             transport,
             is_overlapped,
+            process: process::id(),
             is_associated: AtomicBool::new(false),
             is_nonblocking: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
@@ -294,6 +298,10 @@ impl Socket {
         let Some(pool) = startup::pool_if_open() else {
             return;
         };
+        if self.process != process::id() {
+            // What the parent has of it is the parent's to end.
+            return;
+        }
         let is_shared = Arc::strong_count(&self) > 1;
         // The embedded pool does not see a socket close, and the kernel pool only once those who
         // work on it have let go of it.

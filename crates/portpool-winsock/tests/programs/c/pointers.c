@@ -1,5 +1,6 @@
 /* Pointers to memory that is not there, or that cannot be written. */
 #include <winsock2.h>
+#include <ws2tcpip.h>
 #include <mstcpip.h>
 #include <errno.h>
 #include <linux/filter.h>
@@ -34,6 +35,8 @@ static void run(void)
     INET_PORT_RANGE range;
     INET_PORT_RESERVATION_INSTANCE out;
     struct sockaddr_in name;
+    PADDRINFOA list;
+    int len = 4;
     DWORD bytes = 7;
     SOCKET s;
     int i;
@@ -45,11 +48,23 @@ static void run(void)
     s = socket(AF_INET, SOCK_STREAM, 0);
     range.StartPort = htons(25600);
     range.NumberOfPorts = 1;
+    memset(&name, 0, sizeof name);
+    name.sin_family = AF_INET;
+    /* A text that ends where its page does. */
+    memcpy(unmapped - 10, "127.0.0.1", 10);
+    CHECK(inet_addr(unmapped - 10) == htonl(INADDR_LOOPBACK));
+    memset(unmapped - 10, 'x', 10);
     for (i = 0; i < 4; i++) {
         FAILS(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, bad[i], 4, &out, 16, &bytes, NULL, NULL), WSAEFAULT);
         FAILS(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, &range, 4, bad[i], 16, &bytes, NULL, NULL), WSAEFAULT);
         FAILS(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, &range, 4, &out, 16, (LPDWORD)bad[i], NULL, NULL), WSAEFAULT);
         FAILS(WSAIoctl(s, SIO_RELEASE_PORT_RESERVATION, bad[i], 8, NULL, 0, &bytes, NULL, NULL), WSAEFAULT);
+        FAILS(inet_pton(AF_INET, bad[i], &out), WSAEFAULT);
+        CHECK(getaddrinfo(bad[i], NULL, NULL, &list) == WSAEFAULT);
+        CHECK(getaddrinfo("127.0.0.1", NULL, NULL, (PADDRINFOA *)bad[i]) == WSAEFAULT);
+        CHECK(getnameinfo((struct sockaddr *)&name, sizeof name, bad[i], 40, NULL, 0, NI_NUMERICHOST) == WSAEFAULT);
+        FAILS(select(0, (fd_set *)bad[i], NULL, NULL, NULL), WSAEFAULT);
+        FAILS(getsockopt(s, SOL_SOCKET, SO_TYPE, bad[i], &len), WSAEFAULT);
         FAILS(bind(s, (struct sockaddr *)bad[i], sizeof name), WSAEFAULT);
     }
     FAILS(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, &range, 4, read_only, 16, &bytes, NULL, NULL), WSAEFAULT);

@@ -1,0 +1,9 @@
+//! Everything here needs root: a pool, network namespaces, other users.
+
+mod acquire;
+mod administration;
+mod faults;
+mod hostile;
+mod interop;
+mod starting;
+mod storm;
