@@ -36,14 +36,14 @@ impl Administration {
                 tracing::info!("no records here: nothing can be made persistent or excluded");
             }
             Err(fault) => {
-                tracing::error!(error = %fault, "persistent blocks and exclusions cannot be changed")
+                tracing::error!(error = %fault, "persistent blocks and exclusions cannot be changed");
             }
         }
         administration
     }
 
     /// Makes a block persistent.
-    pub(super) fn persist(&self, asked: calls::Persist) -> Result<calls::Named, Fault> {
+    pub(super) fn persist(&self, asked: &calls::Persist) -> Result<calls::Named, Fault> {
         let invalid = |name: &str| Fault::InvalidParameter(name.to_owned());
         let note = asked.note.as_deref().map(str::parse::<Note>).transpose();
         let persist = admin::Persist {

@@ -66,7 +66,7 @@ impl Keeper {
     }
 
     /// Makes a block persistent.
-    pub(super) fn persist(&self, asked: Persist) -> Result<Named, Fault> {
+    pub(super) fn persist(&self, asked: &Persist) -> Result<Named, Fault> {
         self.timed(|| self.administration.persist(asked))
     }
 
@@ -100,7 +100,7 @@ impl Keeper {
 
     /// Some entries, in the order of kind, transport and first port: what comes or goes between two pages
     /// does not move the others.
-    pub(super) fn list(&self, asked: List) -> Result<Page, Fault> {
+    pub(super) fn list(&self, asked: &List) -> Result<Page, Fault> {
         let after = match &asked.after {
             None => None,
             Some(text) => match cursor(text) {

@@ -133,11 +133,11 @@ impl Session {
         match name {
             "Release" => self.release(parse(call)?),
             "Lookup" => said(&keeper.lookup(parse::<Lookup>(call)?)?),
-            "List" => said(&keeper.list(parse::<List>(call)?)?),
+            "List" => said(&keeper.list(&parse::<List>(call)?)?),
             "Persist" => said(
                 &self
                     .for_administrators()?
-                    .persist(parse::<Persist>(call)?)?,
+                    .persist(&parse::<Persist>(call)?)?,
             ),
             "Unpersist" => said(
                 &self

@@ -42,7 +42,7 @@ fn no_granted_port_is_ever_a_strangers_ephemeral_port() {
                     theirs
                         .lock()
                         .unwrap()
-                        .extend(connect_over_and_over(&is_over, &connects))
+                        .extend(connect_over_and_over(&is_over, &connects));
                 });
             }
             for number in 0..2 {
