@@ -40,6 +40,7 @@ static __always_inline int before_bind(struct bpf_sock_addr *ctx)
 	u64 cookie;
 	struct pp_pool *pool;
 	struct mark *mark;
+	u64 token = 0;
 	u32 port;
 	int error;
 
@@ -50,17 +51,16 @@ static __always_inline int before_bind(struct bpf_sock_addr *ctx)
 	/* A second bind of a bound socket is for the kernel to refuse. */
 	if (!pool || ctx->sk->src_port)
 		return ALLOW;
-	/* Its owner can exhaust a socket's option memory: without a mark the port could not be counted. */
-	mark = bpf_sk_storage_get(&marks, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!mark)
-		return refuse(pool, PP_OF_BIND, E_NOBUFS);
+	mark = bpf_sk_storage_get(&marks, ctx->sk, 0, 0);
+	if (mark)
+		token = mark->token;
 	port = bpf_ntohs(ctx->user_port);
 	if (port) {
-		error = JUDGE_ASSOCIATED(pool->index, transport, port, mark->token, net_of_context(ctx));
+		error = JUDGE_ASSOCIATED(pool->index, transport, port, token, net_of_context(ctx));
 		return error ? refuse(pool, PP_OF_BIND, error) : ALLOW;
 	}
-	if (mark->token) {
-		int chosen = ZERO_FROM_BLOCK(pool->index, transport, mark->token, mark->tried, net_of_context(ctx));
+	if (mark && token) {
+		int chosen = ZERO_FROM_BLOCK(pool->index, transport, token, mark->tried, net_of_context(ctx));
 
 		if (chosen < 0)
 			return refuse(pool, PP_OF_BIND, -chosen);

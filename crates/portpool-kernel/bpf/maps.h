@@ -78,6 +78,24 @@ struct {
 	__array(values, struct kept_map);
 } kept SEC(".maps");
 
+/*
+ * The ports whose binds are counted: all that are granted, and all that were since the pool is there.
+ * One bit a port. Written by the attacher alone, which then waits for programs that still run.
+ */
+struct counting_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PP_PORT_WORDS);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, sizeof(u64));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, PP_POOLS);
+	__type(key, u32);
+	__array(values, struct counting_map);
+} counting SEC(".maps");
+
 /* Charged to a uid: reservations << 32 | ports. Entries appear with the uid and are reaped when room is needed. */
 struct uids_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -110,7 +128,7 @@ struct {
 } roots SEC(".maps");
 
 /*
- * What every bound or associated socket carries. `counted` says at which port of which pool this
+ * What every socket carries that is associated or bound to a port that is counted. `counted` says at which port of which pool this
  * socket is counted: pool id << 20 | 1 << 17 | transport << 16 | port, 0 if nowhere.
  */
 struct mark {

@@ -16,6 +16,13 @@
  * a claim that sees a word of zero may skip its ports, since whoever raises the word afterwards has
  * its own read of the bit still ahead. They are counts, not bits, because a bit cleared by the
  * last leaver could overtake the bit set by a newcomer.
+ *
+ * Not every bind is counted: most ports are automatic choice's and cannot be claimed, and a count
+ * costs. The attacher sets the bits of ports in `counting`, waits until every program that may have
+ * read them unset is over, sweeps, and only then sets them in `kept`. A bind that read its bit
+ * unset is therefore over when the sweep begins, and its socket had its port before the bit was
+ * read, so the sweep counts it; a bind that comes later counts itself. A claim that reads `kept` set
+ * hence finds every socket counted. Bits of `counting` are never cleared while the pool is there.
  */
 #ifndef PORTPOOL_OCCUPANCY_H
 #define PORTPOOL_OCCUPANCY_H
@@ -88,6 +95,23 @@ __noinline int pp_uncount(u32 index, u64 pool_id, u64 counted)
 	lower_in_use(occupancy, index, transport, COUNTED_PORT(counted));
 	note_recent(occupancy, COUNTED_PORT(counted));
 	return 0;
+}
+
+/*
+ * Where a multipath socket is counted, to be changed in place only, like a mark: the sweep and a bind
+ * meet there. The entry stays from the first bind until the socket's release, which is why the
+ * pointer stays good: whoever binds or sweeps the socket keeps its file open. NULL: no room.
+ */
+static __always_inline u64 *multipath_count(u64 socket)
+{
+	u64 nowhere = 0;
+	u64 *counted = bpf_map_lookup_elem(&multipath, &socket);
+
+	if (counted)
+		return counted;
+	/* It fails if the other of the two was first, which is as good. */
+	bpf_map_update_elem(&multipath, &socket, &nowhere, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&multipath, &socket);
 }
 
 /* The bits of [first, last] that fall into a word. */

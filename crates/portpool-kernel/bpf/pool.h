@@ -47,6 +47,16 @@ static __always_inline struct pp_counts *counts_of(u32 index, u32 transport, u32
 	return counts_in(bpf_map_lookup_elem(&counts, &index), transport, word);
 }
 
+/* Whether binds of the port are counted: no other port is ever claimed (occupancy.h). */
+static __always_inline bool is_counting(u32 index, u32 port)
+{
+	void *map = bpf_map_lookup_elem(&counting, &index);
+	u32 word = port >> 6;
+	u64 *bits = map ? bpf_map_lookup_elem(map, &word) : NULL;
+
+	return !bits || *(volatile u64 *)bits >> (port & 63) & 1;
+}
+
 static __always_inline bool is_claimed(struct pp_occupancy *occupancy, u32 port)
 {
 	return *(volatile u64 *)&occupancy->claimed[(port >> 6) & (PP_PORT_WORDS - 1)] >> (port & 63) & 1;

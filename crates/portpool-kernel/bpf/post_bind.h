@@ -37,27 +37,40 @@ static __noinline int hold_for_kernel(struct pp_pool *pool, u32 transport, u32 p
 /* A subflow is bound for a multipath TCP socket, which is what the program holds and closes. */
 static __noinline int count_subflow(struct pp_pool *pool, u32 port, u64 multipath_socket)
 {
-	u64 fresh = COUNTED(pool->id, PP_TCP, port), before = 0;
-	struct pp_occupancy *occupancy = occupancy_of(pool->index, PP_TCP);
-	u64 *counted = bpf_map_lookup_elem(&multipath, &multipath_socket);
+	u64 *counted;
 	int error;
 
-	if (counted)
-		before = *counted;
-	if (!occupancy || !raise_in_use(occupancy, pool->index, PP_TCP, port))
-		return E_NOBUFS;
-	if (bpf_map_update_elem(&multipath, &multipath_socket, &fresh, BPF_ANY)) {
-		/* No room to count it: nobody's bind fails for that, the port is held until somebody looks. */
-		lower_in_use(occupancy, pool->index, PP_TCP, port);
+	if (!is_counting(pool->index, port)) {
+		counted = bpf_map_lookup_elem(&multipath, &multipath_socket);
+		if (counted)
+			pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(counted, 0));
+		return pp_judge(pool->index, PP_TCP, port, 0, 0);
+	}
+	counted = multipath_count(multipath_socket);
+	/* No room to count it: nobody's bind fails for that, the port is held until somebody looks. */
+	if (!counted)
 		return hold_for_kernel(pool, PP_TCP, port);
-	}
-	pp_uncount(pool->index, pool->id, before);
+	error = recount(pool, PP_TCP, port, counted);
+	if (error)
+		return error;
 	error = pp_judge(pool->index, PP_TCP, port, 0, 0);
-	if (error) {
-		bpf_map_delete_elem(&multipath, &multipath_socket);
-		lower_in_use(occupancy, pool->index, PP_TCP, port);
-	}
+	if (error)
+		pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(counted, 0));
 	return error;
+}
+
+/* A port that is not counted: only what an earlier bind left behind is given back. */
+static __always_inline int after_uncounted_bind(struct pp_pool *pool, struct sock *sk, u32 transport, u32 port,
+						struct mark *mark)
+{
+	u64 token = 0;
+
+	if (mark) {
+		pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(&mark->counted, 0));
+		mark->tried = 0;
+		token = mark->token;
+	}
+	return JUDGE_ASSOCIATED(pool->index, transport, port, token, (u64)BPF_CORE_READ(sk, __sk_common.skc_net.net));
 }
 
 static __always_inline int after_bind(struct bpf_sock *ctx)
@@ -96,7 +109,14 @@ static __always_inline int after_bind(struct bpf_sock *ctx)
 			error = hold_for_kernel(pool, transport, port);
 		return error ? refuse(pool, PP_OF_BIND, error) : ALLOW;
 	}
+	if (!is_counting(pool->index, port)) {
+		error = after_uncounted_bind(pool, sk, transport, port, bpf_sk_storage_get(&marks, ctx, 0, 0));
+		return error ? refuse(pool, PP_OF_BIND, error) : ALLOW;
+	}
 	mark = bpf_sk_storage_get(&marks, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	/* The sweep may just have made it. */
+	if (!mark)
+		mark = bpf_sk_storage_get(&marks, ctx, 0, 0);
 	if (!mark)
 		return refuse(pool, PP_OF_BIND, E_NOBUFS);
 	error = recount(pool, transport, port, &mark->counted);

@@ -38,7 +38,7 @@ int pp_sock_release(struct bpf_sock *ctx)
 		/* The entry goes even if its pool is gone: its address will be another socket's. */
 		if (counted) {
 			if (pool)
-				pp_uncount(pool->index, pool->id, *counted);
+				pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(counted, 0));
 			bpf_map_delete_elem(&multipath, &self);
 		}
 		return ALLOW;

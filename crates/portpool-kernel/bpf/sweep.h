@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Sockets that were bound before the programs were attached: run over every open file of every
- * process, count what is bound and mark it counted, so that its release is seen like any other.
+ * Sockets that were bound before the programs were attached or their ports counted: run over every
+ * open file of every process, count what is bound and mark it counted, so that its release is seen
+ * like any other.
  */
 #include "occupancy.h"
 
@@ -41,6 +42,27 @@ static __always_inline void hold_swept(struct pp_pool *pool, struct pp_occupancy
 		__sync_fetch_and_or(&hold->set, bit);
 }
 
+/*
+ * Counts a socket that is not counted in this pool. Count first, keep it only if nobody else has: a
+ * bind going on meanwhile does the same (post_bind.h). What a pool that is gone left in `counted`
+ * says nothing about this one.
+ */
+static __always_inline void sweep_up(struct pp_pool *pool, struct pp_occupancy *occupancy, u32 transport, u32 port,
+				     u64 *counted)
+{
+	u64 before;
+
+	if (!counted) {
+		hold_swept(pool, occupancy, transport, port);
+		return;
+	}
+	before = *(volatile u64 *)counted;
+	if (COUNTED_POOL(before) == pool->id || !raise_in_use(occupancy, pool->index, transport, port))
+		return;
+	if (__sync_val_compare_and_swap(counted, before, COUNTED(pool->id, transport, port)) != before)
+		lower_in_use(occupancy, pool->index, transport, port);
+}
+
 SEC("iter/task_file")
 int pp_sweep(struct bpf_iter__task_file *ctx)
 {
@@ -50,7 +72,7 @@ int pp_sweep(struct bpf_iter__task_file *ctx)
 	struct pp_pool *pool;
 	struct mark *mark;
 	struct sock *sk;
-	u64 cookie, counted;
+	u64 cookie;
 	u32 protocol, transport, port;
 
 	if (!file)
@@ -75,42 +97,22 @@ int pp_sweep(struct bpf_iter__task_file *ctx)
 		return 0;
 	cookie = BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie);
 	pool = bpf_map_lookup_elem(&pools, &cookie);
-	if (!pool || !in_reach(pool, sk))
+	if (!pool || !is_counting(pool->index, port) || !in_reach(pool, sk))
 		return 0;
 	occupancy = occupancy_of(pool->index, transport);
-	counted = COUNTED(pool->id, transport, port);
 	if (!occupancy)
 		return 0;
-	/* Count first, keep it only if nobody else has: a bind going on meanwhile does the same (post_bind.h). */
 	if (protocol == IPPROTO_MPTCP) {
 		u64 self = 0;
 
 		bpf_probe_read_kernel(&self, sizeof(self), &socket->sk);
-		u64 *known = bpf_map_lookup_elem(&multipath, &self);
-
-		/* An entry of a pool that is gone says nothing about this one. */
-		if (known && COUNTED_POOL(*known) != pool->id)
-			bpf_map_delete_elem(&multipath, &self);
-		if (!raise_in_use(occupancy, pool->index, transport, port))
-			return 0;
-		if (bpf_map_update_elem(&multipath, &self, &counted, BPF_NOEXIST)) {
-			lower_in_use(occupancy, pool->index, transport, port);
-			if (!bpf_map_lookup_elem(&multipath, &self))
-				hold_swept(pool, occupancy, transport, port);
-		}
+		sweep_up(pool, occupancy, transport, port, multipath_count(self));
 		return 0;
 	}
 	mark = bpf_sk_storage_get(&marks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!mark) {
-		hold_swept(pool, occupancy, transport, port);
-		return 0;
-	}
-	if (COUNTED_POOL(mark->counted) == pool->id)
-		return 0;
-	if (!raise_in_use(occupancy, pool->index, transport, port))
-		return 0;
-	u64 before = mark->counted;
-	if (COUNTED_POOL(before) == pool->id || __sync_val_compare_and_swap(&mark->counted, before, counted) != before)
-		lower_in_use(occupancy, pool->index, transport, port);
+	/* A bind may just have made it. */
+	if (!mark)
+		mark = bpf_sk_storage_get(&marks, sk, 0, 0);
+	sweep_up(pool, occupancy, transport, port, mark ? &mark->counted : NULL);
 	return 0;
 }

@@ -82,6 +82,15 @@ fn change(
     if entries == before && ledger.is_in_force()? {
         return Ok(());
     }
+    // Most blocks lie where attach keeps automatic choice away in any case: then it is a note.
+    if entries.all() == before.all() && ledger.is_in_force()? {
+        let new = grantable(&entries)
+            .difference(&grantable(&before))
+            .union(&newly_granted(&entries, &before));
+        if maps.are_kept(&new)? {
+            return Ok(ledger.note(entries)?);
+        }
+    }
     let done = enter(&mut ledger, &maps, entries).and_then(|()| {
         let unswept = needing_sweep(&ledger, &maps, &before)?;
         match unswept.is_empty() {
@@ -122,7 +131,7 @@ pub(crate) fn enter(
     Ok(maps.note_kept(&kept.intersection(&sysctl::reserved()?))?)
 }
 
-/// Counts all sockets, and then lets everybody claim those of the ports that were kept clear
+/// Counts all sockets on ports that are kept clear, and then lets everybody claim those of the ports that were kept clear
 /// meanwhile.
 pub(crate) fn count_users(
     programs: &mut Programs,
@@ -131,6 +140,7 @@ pub(crate) fn count_users(
     ports: &RangeSet,
 ) -> Result<(), Error> {
     let reserved = sysctl::reserved()?;
+    maps.count_binds(index, &reserved)?;
     // Twice: an automatic choice that began before the sysctl was written may end during the first.
     programs.expect_holds(index)?;
     programs.sweep()?;
@@ -143,11 +153,19 @@ pub(crate) fn count_users(
 /// Ports whose sockets have not been counted since they were entered.
 fn needing_sweep(ledger: &Ledger, maps: &PoolMaps, before: &Entries) -> Result<RangeSet, Failed> {
     let entries = ledger.entries();
-    let new = entries
-        .of(Reason::Granted)
-        .difference(before.of(Reason::Granted));
+    let new = newly_granted(entries, before);
     let kept = maps.kept()?;
-    Ok(grantable(entries).union(&new).difference(&kept))
+    // Nobody is granted what is excluded, but whoever excludes it is told who uses it.
+    let unseen = maps.uncounted(entries.of(Reason::Excluded))?;
+    Ok(grantable(entries)
+        .union(&new)
+        .difference(&kept)
+        .union(&unseen))
+}
+
+fn newly_granted(entries: &Entries, before: &Entries) -> RangeSet {
+    let granted = entries.of(Reason::Granted);
+    granted.difference(before.of(Reason::Granted))
 }
 
 /// What everybody may claim.

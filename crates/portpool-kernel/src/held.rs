@@ -24,6 +24,7 @@ use crate::{
 pub(crate) fn look(programs: &mut Programs, maps: &PoolMaps, index: u32) -> Result<(), Failed> {
     let mut holds = Vec::with_capacity(2 * PortBitmap::WORD_COUNT);
     let swept = programs.swept_holds()?;
+    let counting = maps.counting()?;
     for transport in Transport::ALL {
         let before = occupancy::held(&maps.occupancy(transport)?);
         let first = Look::now(maps, transport)?;
@@ -35,7 +36,8 @@ pub(crate) fn look(programs: &mut Programs, maps: &PoolMaps, index: u32) -> Resu
         thread::sleep(SETTLE_TIME);
         let second = Look::now(maps, transport)?;
         for word in 0..PortBitmap::WORD_COUNT {
-            let set = first.uncounted.words()[word] & second.uncounted.words()[word];
+            let uncounted = first.uncounted.words()[word] & second.uncounted.words()[word];
+            let set = uncounted & counting.words()[word];
             let listed = first.listed.words()[word] | second.listed.words()[word];
             let kept = listed | swept[holds.len()];
             holds.push((set, before.words()[word] & !kept));
@@ -51,7 +53,7 @@ const SETTLE_TIME: Duration = Duration::from_millis(2);
 struct Look {
     /// Ports with any socket.
     listed: PortBitmap,
-    /// Ports with a socket that could be bound by a program, though none is counted there.
+    /// Ports with a socket that a program could have bound, though none is counted there.
     uncounted: PortBitmap,
 }
 

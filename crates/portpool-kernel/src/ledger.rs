@@ -74,6 +74,12 @@ impl Ledger {
         plan::carry_out(&mut self.book, &mut self.state, entries, true)
     }
 
+    /// Notes other reasons for the same ports.
+    pub(crate) fn note(&mut self, entries: Entries) -> Result<(), Failed> {
+        self.state.entries = entries;
+        self.book.note(&self.state)
+    }
+
     /// Takes out all that is ours, and forgets it.
     pub(crate) fn close(&mut self) -> Result<(), Failed> {
         let nothing = Entries::default();

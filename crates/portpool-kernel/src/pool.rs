@@ -1,9 +1,9 @@
 //! The maps of one namespace's pool, and the table of pools.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use portpool_core::{
-    PortBitmap, PortRange, RangeSet, Transport,
+    Port, PortBitmap, PortRange, RangeSet, Transport,
     abi::{
         COUNTS_SIZE, OCCUPANCY_SIZE, POOL_COUNT_MAX, POOL_SIZE, PoolConfig, RECORD_SIZE, Record,
         TALLY_COUNT, occupancy,
@@ -24,8 +24,11 @@ struct Inner {
     public: bool,
 }
 
+/// The map of maps of [`PoolMaps::count_binds`].
+const COUNTING: &str = "counting";
+
 /// Mirrors `bpf/maps.h`: the kernel refuses a map whose shape is not that of its map of maps.
-const INNER: [Inner; 8] = [
+const INNER: [Inner; 9] = [
     Inner {
         outer: "occupancies",
         shape: array("occupancy", OCCUPANCY_SIZE as u32, 2),
@@ -44,6 +47,11 @@ const INNER: [Inner; 8] = [
     Inner {
         outer: "kept",
         shape: array("kept", 8, 1024),
+        public: true,
+    },
+    Inner {
+        outer: COUNTING,
+        shape: array("counting", 8, 1024),
         public: true,
     },
     Inner {
@@ -183,6 +191,9 @@ impl Pools {
             counts: open("counts")?,
             reservations: open("reservations")?,
             kept: open("kept")?,
+            counting: open("counting")?,
+            countings: Object::open(&self.run.map(COUNTING))
+                .step(|| "open the map of maps".into())?,
         })
     }
 }
@@ -193,6 +204,8 @@ pub(crate) struct PoolMaps {
     pub(crate) counts: Object,
     reservations: Object,
     kept: Object,
+    counting: Object,
+    countings: Object,
 }
 
 impl PoolMaps {
@@ -225,25 +238,56 @@ impl PoolMaps {
     pub(crate) fn note_kept(&self, ports: &RangeSet) -> Result<(), Failed> {
         let mut bitmap = PortBitmap::empty();
         ports.iter().for_each(|range| bitmap.set_range(range));
-        for (word, bits) in (0u32..).zip(bitmap.words()) {
-            self.kept
-                .update(&word.to_ne_bytes(), &bits.to_ne_bytes())
-                .step(|| "note what is kept from automatic choice".into())?;
-        }
-        Ok(())
+        write_bits(&self.kept, &bitmap).step(|| "note what is kept from automatic choice".into())
+    }
+
+    /// Counts binds of these ports too from now on. When it returns, every bind that was not counted
+    /// for want of this is over, so that a sweep begun then finds its socket: after that, and not
+    /// before, the ports may be granted.
+    pub(crate) fn count_binds(&self, index: u32, ports: &RangeSet) -> Result<(), Failed> {
+        let mut bitmap = self.counting()?;
+        ports.iter().for_each(|range| bitmap.set_range(range));
+        write_bits(&self.counting, &bitmap).step(|| "note which ports are counted".into())?;
+        // Before a change of a map of maps returns, the kernel waits for all programs that run.
+        self.countings
+            .update(&index.to_ne_bytes(), &self.counting.as_inner())
+            .step(|| "wait for the programs that run".into())
+    }
+
+    /// The ports whose binds are counted.
+    pub(crate) fn counting(&self) -> Result<PortBitmap, Failed> {
+        read_bits(&self.counting).step(|| "read which ports are counted".into())
+    }
+
+    /// Those of the ports whose binds are not counted.
+    pub(crate) fn uncounted(&self, ports: &RangeSet) -> Result<RangeSet, Failed> {
+        Ok(ports.difference(&as_set(&self.counting()?)))
     }
 
     /// What [`note_kept`](Self::note_kept) noted.
     pub(crate) fn kept(&self) -> Result<RangeSet, Failed> {
-        let mut words = [0; PortBitmap::WORD_COUNT];
-        for (word, bits) in (0u32..).zip(&mut words) {
-            let mut bytes = [0; 8];
-            self.kept
-                .lookup(&word.to_ne_bytes(), &mut bytes)
-                .step(|| "read what is kept from automatic choice".into())?;
-            *bits = u64::from_ne_bytes(bytes);
+        let bitmap =
+            read_bits(&self.kept).step(|| "read what is kept from automatic choice".into())?;
+        Ok(as_set(&bitmap))
+    }
+
+    /// Whether automatic choice was kept from all of these, asked of no more words than needed.
+    pub(crate) fn are_kept(&self, ports: &RangeSet) -> Result<bool, Failed> {
+        for range in ports.iter() {
+            for word in range.first().number() / 64..=range.last().number() / 64 {
+                let mut bytes = [0; 8];
+                self.kept
+                    .lookup(&u32::from(word).to_ne_bytes(), &mut bytes)
+                    .step(|| "read what is kept from automatic choice".into())?;
+                let kept = u64::from_ne_bytes(bytes);
+                let is_missing = |port: &Port| kept >> (port.number() % 64) & 1 == 0;
+                let within = range.ports().filter(|port| port.number() / 64 == word);
+                if within.into_iter().any(|port| is_missing(&port)) {
+                    return Ok(false);
+                }
+            }
         }
-        Ok(as_set(&PortBitmap::from_words(&words)))
+        Ok(true)
     }
 
     /// The ports that reservations have, of either transport.
@@ -267,6 +311,24 @@ impl PoolMaps {
         }
         Ok(true)
     }
+}
+
+/// One bit a port.
+fn write_bits(map: &Object, bitmap: &PortBitmap) -> io::Result<()> {
+    for (word, bits) in (0u32..).zip(bitmap.words()) {
+        map.update(&word.to_ne_bytes(), &bits.to_ne_bytes())?;
+    }
+    Ok(())
+}
+
+fn read_bits(map: &Object) -> io::Result<PortBitmap> {
+    let mut words = [0; PortBitmap::WORD_COUNT];
+    for (word, bits) in (0u32..).zip(&mut words) {
+        let mut bytes = [0; 8];
+        map.lookup(&word.to_ne_bytes(), &mut bytes)?;
+        *bits = u64::from_ne_bytes(bytes);
+    }
+    Ok(PortBitmap::from_words(&words))
 }
 
 fn as_set(bitmap: &PortBitmap) -> RangeSet {

@@ -23,12 +23,13 @@ use crate::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/portpool.bpf.o");
 
 /// The maps of the set, and the mode of their pins: the table of pools is for everybody to look at.
-const MAPS: [(&str, u32); 17] = [
+const MAPS: [(&str, u32); 18] = [
     ("pools", 0o444),
     ("occupancies", 0o600),
     ("counts", 0o600),
     ("reservations", 0o600),
     ("kept", 0o600),
+    ("counting", 0o600),
     ("uids", 0o600),
     ("roots", 0o600),
     ("windows", 0o600),

@@ -63,6 +63,21 @@ impl Size {
         Size::asked().pick(2_000, 10_000)
     }
 
+    /// Commands of each of several administrators.
+    pub fn command_rounds() -> u32 {
+        Size::asked().pick(8, 300)
+    }
+
+    /// Of how many steps of a command one is its last, where what mends it takes long.
+    pub fn fault_stride() -> usize {
+        Size::asked().pick(2, 1)
+    }
+
+    /// Of how many calls to a disk one fails.
+    pub fn call_stride() -> usize {
+        Size::asked().pick(8, 1)
+    }
+
     /// Lives of a modelled machine with mishaps.
     pub fn model_lives() -> u32 {
         Size::asked().pick(2_000, 100_000)

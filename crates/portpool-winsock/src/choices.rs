@@ -1,6 +1,8 @@
 //! What the documentation of Windows leaves open, or says in two ways: each in one place, so that a
 //! measurement on a real Windows changes one line.
 
+use std::io;
+
 use portpool::Refusal;
 
 use crate::codes::Code;
@@ -44,6 +46,15 @@ pub(crate) const NO_SUCH_RANGE: Code = Code::INVAL;
 /// A wildcard ACQUIRE that finds no room.
 pub(crate) const NO_ROOM: Code = Code::NOBUFS;
 
+/// Bind of an associated socket whose block is used up, or was released meanwhile.
+pub(crate) const BLOCK_USED_UP: Code = Code::NOBUFS;
+
+/// Bind of an associated socket to a port outside its block, or to an address of another machine.
+pub(crate) const OUTSIDE_BLOCK: Code = Code::ADDRNOTAVAIL;
+
+/// Bind of a reserved port by a socket that is not associated, whoever the owner process is.
+pub(crate) const RESERVED_PORT: Code = Code::ACCES;
+
 /// A limit of the pool is reached. Windows has no such limits.
 pub(crate) const OVER_A_LIMIT: Code = Code::NOBUFS;
 
@@ -70,6 +81,16 @@ pub(crate) const CAUGHT_PANIC: Code = Code::SYSCALLFAILURE;
 
 /// Sockets close in a program that this one starts.
 pub(crate) const CLOSE_ON_EXEC: bool = true;
+
+/// The code for a bind that failed, or for the bind that a connect does.
+pub(crate) fn bind_failed(error: &io::Error, is_associated: bool) -> Code {
+    match (error.raw_os_error(), is_associated) {
+        (Some(libc::ENOBUFS), true) => BLOCK_USED_UP,
+        (Some(libc::EADDRNOTAVAIL), true) => OUTSIDE_BLOCK,
+        (Some(libc::EACCES), _) => RESERVED_PORT,
+        _ => Code::of(error),
+    }
+}
 
 /// The code for a refusal of an ACQUIRE.
 pub(crate) const fn acquire_refused(refusal: Refusal) -> Code {

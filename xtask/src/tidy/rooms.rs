@@ -88,6 +88,7 @@ const ROOMS: &[Room] = &[
             "portpool-kernel",
             "portpool",
             "portpool-handover",
+            "portpool-keeper",
             VARLINK,
         ],
         // Calls that no library makes: wrong lengths, wrong addresses.

@@ -1,6 +1,6 @@
 //! Sockets bound before the pool was attached are counted like all others.
 
-use std::{io::IoSlice, mem::MaybeUninit, os::fd::AsFd};
+use std::{fs, io::IoSlice, mem::MaybeUninit, os::fd::AsFd};
 
 use portpool::{Pool, Refusal, Transport};
 use portpool_testkit::{Actor, in_bare_arena};
@@ -136,9 +136,12 @@ fn a_socket_in_flight_during_attach_keeps_its_port() {
 fn an_automatic_port_from_before_attach_is_counted_until_close() {
     in_bare_arena!(|arena| {
         let sockets = [Kind::Tcp, Kind::Udp].map(|kind| (kind, kind.open(V4)));
+        let ephemeral = fs::read(PORT_RANGE).expect("read the range");
+        fs::write(PORT_RANGE, "20000 20999").expect("move the range");
         for (_, socket) in &sockets {
             bind(socket, V4, 0).expect("bind to any port");
         }
+        fs::write(PORT_RANGE, ephemeral).expect("put the range back");
         arena.attach();
         let pool = arena.pool();
         assert_eq!(in_use(&pool), 2);
@@ -147,12 +150,16 @@ fn an_automatic_port_from_before_attach_is_counted_until_close() {
             assert_eq!(counted(&pool, kind.transport(), port), 1);
             drop(connect(&socket, V4, 9));
             rustix::net::connect_unspec(&socket).expect("disconnect");
+            assert_eq!(counted(&pool, kind.transport(), port), 1);
             bind(&socket, V4, 0).expect("bind again");
-            assert_eq!(counted(&pool, kind.transport(), port_of(&socket)), 1);
+            assert_eq!(counted(&pool, kind.transport(), port), 0);
+            assert_eq!(counted(&pool, kind.transport(), port_of(&socket)), 0);
         }
         assert_eq!(in_use(&pool), 0);
     });
 }
+
+const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 fn only_bound(_: &Socket, _: Kind, _: std::net::IpAddr) {}
 

@@ -15,14 +15,16 @@ fn a_socket_without_option_memory_cannot_bind_uncounted() {
         let _owner = owner(20_000, 4);
         for kind in [Kind::Tcp, Kind::Udp] {
             let socket = exhausted(kind);
-            for port in [0, 20_001, 20_004] {
-                assert_eq!(
-                    errno(bind(&socket, V4, port)),
-                    Some(Errno::NOBUFS),
-                    "{kind:?} {port}"
-                );
+            for (port, refusal) in [(20_001, Errno::ACCES), (20_004, Errno::NOBUFS)] {
+                let refused = errno(bind(&socket, V4, port));
+                assert_eq!(refused, Some(refusal), "{kind:?} {port}");
             }
             assert_eq!(port_of(&socket), 0);
+            bind(&socket, V4, 0).expect("a port that nobody can claim needs no memory");
+            assert_eq!(
+                claimable(&pool, kind.transport(), port_of(&socket)),
+                Err(Refusal::Ephemeral)
+            );
             assert_eq!(in_use(&pool), 0);
             drop(socket);
             assert_eq!(claimable(&pool, kind.transport(), 20_004), Ok(()));

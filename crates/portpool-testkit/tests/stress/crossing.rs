@@ -247,7 +247,7 @@ fn udp() -> Socket {
 }
 
 /// The token, or nothing if the port is in use.
-fn claim(pool: &Pool, owner: &Socket, first: u16, count: u16) -> Option<Token> {
+pub(crate) fn claim(pool: &Pool, owner: &Socket, first: u16, count: u16) -> Option<Token> {
     let range = PortRange::from_numbers(first, count).expect("range");
     match pool.acquire_on(owner, &Want::Specific(range), Scope::Associated) {
         Ok(block) => Some(block.token),

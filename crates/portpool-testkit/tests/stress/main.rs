@@ -4,6 +4,6 @@ mod checker;
 mod crossing;
 mod duel;
 mod fight;
-
+mod opening;
 mod roots;
 mod sweep;

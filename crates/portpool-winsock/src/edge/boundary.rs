@@ -64,3 +64,20 @@ pub(crate) fn answer_told<T>(
 }
 
 pub(crate) const SOCKET_ERROR: c_int = -1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error_at_the_edge() {
+        set_last_error(0);
+        assert_eq!(status(|| panic!("a bug")), SOCKET_ERROR);
+        assert_eq!(last_error(), choices::CAUGHT_PANIC.number());
+        assert_eq!(status(|| Err(Code::INVAL)), SOCKET_ERROR);
+        assert_eq!(last_error(), Code::INVAL.number());
+        // Success leaves the last error alone.
+        assert_eq!(status(|| Ok(())), 0);
+        assert_eq!(last_error(), Code::INVAL.number());
+    }
+}

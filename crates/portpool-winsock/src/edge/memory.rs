@@ -5,7 +5,7 @@
 //! buffer, and one that tools for finding memory errors know. Where a sandbox forbids that call the
 //! bytes take the way through a pipe.
 
-use std::ffi::c_void;
+use std::ffi::{CString, c_void};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -66,7 +66,33 @@ impl Bytes {
         copy(Direction::In, self.address, bytes.as_mut_ptr(), bytes.len())
     }
 
-    /// Writes the first bytes.
+    /// The text from here on, which ends with a zero.
+    ///
+    /// # Errors
+    /// [`Code::FAULT`] if it cannot be read, [`Code::INVAL`] if it goes on for too long.
+    pub(crate) fn text(self) -> Result<CString, Code> {
+        if self.is_null() {
+            return Err(Code::FAULT);
+        }
+        let mut text = Vec::new();
+        while text.len() < TEXT_LEN_MAX {
+            let address = self.address.wrapping_add(text.len());
+            // No further than what is in one page: the next one may not be there.
+            let mut chunk = [0; TEXT_CHUNK];
+            let len = TEXT_CHUNK - address % TEXT_CHUNK;
+            copy(Direction::In, address, chunk.as_mut_ptr(), len)?;
+            match chunk[..len].iter().position(|byte| *byte == 0) {
+                Some(end) => {
+                    text.extend_from_slice(&chunk[..end]);
+                    return CString::new(text).map_err(|_| Code::INVAL);
+                }
+                None => text.extend_from_slice(&chunk[..len]),
+            }
+        }
+        Err(Code::INVAL)
+    }
+
+    /// Writes the first bytes, or none.
     ///
     /// # Errors
     /// [`Code::FAULT`] if there is no room for them, or it cannot be written.
@@ -74,13 +100,32 @@ impl Bytes {
         if self.is_null() || self.len < bytes.len() {
             return Err(Code::FAULT);
         }
+        // What lies in two pages could be written in part.
+        if self.address % PAGE_SIZE + bytes.len() > PAGE_SIZE {
+            self.write_onto_itself(bytes.len())?;
+        }
         let source = bytes.as_ptr().cast_mut();
         copy(Direction::Out, self.address, source, bytes.len())
     }
 
     /// Whether the first `N` bytes can be read and written; changes nothing.
     pub(crate) fn probe<const N: usize>(self) -> Result<(), Code> {
-        self.write(&self.read::<N>()?)
+        if self.is_null() || self.len < N {
+            return Err(Code::FAULT);
+        }
+        self.write_onto_itself(N)
+    }
+
+    /// Without a look at what is in it: it may be output that nobody has set yet.
+    fn write_onto_itself(self, len: usize) -> Result<(), Code> {
+        match transfer(Direction::Out, self.address, self.address, len) {
+            Err(Miss::Forbidden) => {
+                let mut bytes = vec![0; len];
+                copy(Direction::In, self.address, bytes.as_mut_ptr(), len)?;
+                copy(Direction::Out, self.address, bytes.as_mut_ptr(), len)
+            }
+            answer => answer.map_err(|_| Code::FAULT),
+        }
     }
 }
 
@@ -97,23 +142,36 @@ fn copy(direction: Direction, theirs: usize, ours: *mut u8, len: usize) -> Resul
     if len == 0 {
         return Ok(());
     }
-    let local = vector(std::ptr::with_exposed_provenance_mut(theirs), len);
+    match transfer(direction, theirs, ours.expose_provenance(), len) {
+        Err(Miss::Forbidden) => copy_through_pipe(direction, theirs, ours, len),
+        answer => answer.map_err(|_| Code::FAULT),
+    }
+}
+
+enum Miss {
+    Fault,
+    /// This process may not make the call.
+    Forbidden,
+}
+
+/// As [`copy`], where `ours` may be memory of theirs as well.
+fn transfer(direction: Direction, theirs: usize, ours: usize, len: usize) -> Result<(), Miss> {
+    let local = vector(theirs, len);
     let remote = vector(ours, len);
     // SAFETY: getpid has no arguments.
     let process = unsafe { libc::getpid() };
     let copied = match direction {
-        // SAFETY: the kernel reads `theirs` as far as it is mapped, and writes `ours`, which has len
-        // bytes.
+        // SAFETY: the kernel reads `theirs` as far as it is mapped, and writes `ours`, which `copy` says
+        // has len bytes.
         Direction::In => unsafe { libc::process_vm_writev(process, &local, 1, &remote, 1, 0) },
-        // SAFETY: the kernel reads `ours`, which has len bytes, and writes `theirs` as far as it may
+        // SAFETY: the kernel reads `ours` as far as it is mapped, and writes `theirs` as far as it may
         // be written, which the caller of the library has allowed (`Bytes::new`).
         Direction::Out => unsafe { libc::process_vm_readv(process, &local, 1, &remote, 1, 0) },
     };
     match usize::try_from(copied) {
         Ok(copied) if copied == len => Ok(()),
-        Ok(_) => Err(Code::FAULT),
-        Err(_) if is_forbidden() => copy_through_pipe(direction, theirs, ours, len),
-        Err(_) => Err(Code::FAULT),
+        Err(_) if is_forbidden() => Err(Miss::Forbidden),
+        Ok(_) | Err(_) => Err(Miss::Fault),
     }
 }
 
@@ -157,12 +215,20 @@ fn copy_through_pipe(
     Ok(())
 }
 
-fn vector(base: *mut u8, len: usize) -> libc::iovec {
+fn vector(base: usize, len: usize) -> libc::iovec {
     libc::iovec {
-        iov_base: base.cast(),
+        iov_base: std::ptr::with_exposed_provenance_mut(base),
         iov_len: len,
     }
 }
+
+/// A divisor of the size of a page.
+const TEXT_CHUNK: usize = 256;
+/// Longer than any name or address.
+const TEXT_LEN_MAX: usize = 8192;
+
+/// No page is smaller.
+const PAGE_SIZE: usize = 4096;
 
 /// What a pipe always takes at once.
 const PIPE_SIZE: usize = 4096;

@@ -1,7 +1,7 @@
 //! getaddrinfo and getnameinfo: the C library's, in the layouts of Windows.
 
 use std::{
-    ffi::{CStr, c_char, c_int, c_void},
+    ffi::{CStr, CString, c_char, c_int, c_void},
     mem::MaybeUninit,
     ptr,
 };
@@ -46,8 +46,11 @@ unsafe extern "C" fn portpool_ws_getaddrinfo(
         target.probe::<8>()?;
         // SAFETY: the hints are only read.
         let hints = hints_of(unsafe { Bytes::new(hints, size_of::<AddrInfo>()) })?;
+        let (node, service) = (text(node)?, text(service)?);
+        let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |it| it.as_ptr());
+        let (node, service) = (pointer(&node), pointer(&service));
         let mut list = ptr::null_mut();
-        // SAFETY: node and service are NULL or texts, as the caller says; the hints are whole.
+        // SAFETY: node and service are NULL or texts that live until the end; the hints are whole.
         let failed = unsafe { libc::getaddrinfo(node, service, &raw const hints, &raw mut list) };
         if failed != 0 {
             return Err(resolver_code(failed));
@@ -96,23 +99,39 @@ unsafe extern "C" fn portpool_ws_getnameinfo(
         let domain = address::domain(family).ok_or(Code::AFNOSUPPORT)?;
         let name = address::read(name, domain)?;
         let flags = translate(flags, &NAME_FLAGS)?;
-        // SAFETY: the address is whole. The buffers are the caller's, who says how long they are.
+        // SAFETY: the caller lets this function write its buffers.
+        let node = unsafe { Bytes::new(node, node_len as usize) };
+        // SAFETY: as above.
+        let service = unsafe { Bytes::new(service, service_len as usize) };
+        let mut texts = [[0_u8; NAME_SIZE]; 2];
+        let [node_text, service_text] = &mut texts;
+        // A buffer that was not given is not asked for.
+        let size = |target: Bytes| match target.is_null() {
+            true => 0,
+            false => target.len().min(NAME_SIZE) as libc::socklen_t,
+        };
+        // SAFETY: the address is whole, and the texts are at least as long as is said.
         let failed = unsafe {
             libc::getnameinfo(
                 name.as_ptr().cast(),
                 name.len(),
-                node,
-                node_len,
-                service,
-                service_len,
+                node_text.as_mut_ptr().cast(),
+                size(node),
+                service_text.as_mut_ptr().cast(),
+                size(service),
                 flags,
             )
         };
-        if failed == 0 {
-            Ok(())
-        } else {
-            Err(resolver_code(failed))
+        if failed != 0 {
+            return Err(resolver_code(failed));
         }
+        for (target, text) in [node, service].into_iter().zip(&texts) {
+            if size(target) > 0 {
+                let end = text.iter().position(|byte| *byte == 0).unwrap_or(0);
+                target.write(&text[..=end])?;
+            }
+        }
+        Ok(())
     })
 }
 
@@ -120,6 +139,16 @@ fn answer(work: impl FnOnce() -> Result<(), Code>) -> c_int {
     let Err(code) = guard(work) else { return 0 };
     set_last_error(code.number());
     code.number()
+}
+
+/// None for NULL.
+fn text(text: *const c_char) -> Result<Option<CString>, Code> {
+    // SAFETY: the text is only read.
+    let text = unsafe { Bytes::new(text, usize::MAX) };
+    match text.is_null() {
+        true => Ok(None),
+        false => text.text().map(Some),
+    }
 }
 
 fn hints_of(hints: Bytes) -> Result<libc::addrinfo, Code> {
@@ -237,6 +266,9 @@ fn resolver_code(failed: c_int) -> Code {
         _ => Code::NO_RECOVERY,
     }
 }
+
+/// NI_MAXHOST
+const NAME_SIZE: usize = 1025;
 
 /// Of Windows, and here.
 const INFO_FLAGS: [(c_int, c_int); 7] = [

@@ -1,7 +1,7 @@
 //! Byte orders, and addresses as text.
 
 use std::{
-    ffi::{CStr, c_char, c_int, c_void},
+    ffi::{c_char, c_int, c_void},
     net::{Ipv4Addr, Ipv6Addr},
 };
 
@@ -78,8 +78,7 @@ unsafe extern "C" fn portpool_ws_inet_pton(
 ) -> c_int {
     answer(-1, || {
         startup::check()?;
-        // SAFETY: the caller hands over a text that ends with a zero.
-        let text = unsafe { string(text) }?;
+        let text = string(text)?;
         // SAFETY: the caller lets this function write the address.
         let target = unsafe { Bytes::new(target, 16) };
         let bytes = match family {
@@ -122,10 +121,9 @@ unsafe extern "C" fn portpool_ws_inet_ntop(
 
 /// INADDR_NONE for a text that is no IPv4 address.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn portpool_ws_inet_addr(text: *const c_char) -> u32 {
+extern "C" fn portpool_ws_inet_addr(text: *const c_char) -> u32 {
     answer(u32::MAX, || {
-        // SAFETY: the caller hands over a text that ends with a zero.
-        let text = unsafe { string(text) }?;
+        let text = string(text)?;
         let ip: Result<Ipv4Addr, _> = text.parse();
         Ok(ip.map_or(u32::MAX, |ip| u32::from_ne_bytes(ip.octets())))
     })
@@ -147,13 +145,8 @@ extern "C" fn portpool_ws_inet_ntoa(address: u32) -> *mut c_char {
     })
 }
 
-/// # Safety
-/// NULL, or a text that ends with a zero.
-pub(super) unsafe fn string<'a>(text: *const c_char) -> Result<&'a str, Code> {
-    if text.is_null() {
-        return Err(Code::FAULT);
-    }
-    // SAFETY: as the caller says.
-    let text = unsafe { CStr::from_ptr(text) };
-    text.to_str().map_err(|_| Code::INVAL)
+fn string(text: *const c_char) -> Result<String, Code> {
+    // SAFETY: the text is only read.
+    let text = unsafe { Bytes::new(text, usize::MAX) }.text()?;
+    text.into_string().map_err(|_| Code::INVAL)
 }

@@ -160,22 +160,24 @@ impl Report {
         ioctl::store(socket, block, self.output)
     }
 
-    /// Lets the result be seen.
+    /// Lets the result be seen, and signals the event if there is one.
     pub(crate) fn publish(&self, result: Result<Done, Code>) {
-        if let Some((structure, _)) = &self.overlapped {
-            structure.finish(result);
+        let Some((structure, told)) = &self.overlapped else {
+            return;
+        };
+        structure.finish(result);
+        if let Told::Event(event) = told {
+            let _ = events::set(*event, true);
         }
     }
 
-    /// Tells who wanted to be told.
+    /// Has the routine run, if there is one.
     pub(crate) fn announce(&self, result: Result<Done, Code>, socket: SocketId) {
         let Some((structure, told)) = self.overlapped.clone() else {
             return;
         };
         match told {
-            Told::Event(event) => {
-                let _ = events::set(event, true);
-            }
+            Told::Event(_) => {}
             Told::Routine(routine, Target::Thread(thread)) => {
                 let work = Box::new(move || routine.call(result, structure));
                 let socket = Some(socket);

@@ -14,6 +14,7 @@ use super::{
     memory::Bytes,
 };
 use crate::{
+    choices,
     codes::Code,
     engine::{
         address,
@@ -98,6 +99,9 @@ unsafe extern "C" fn portpool_ws_connect(socket: Number, name: *const c_void, le
             Err(error) if error.kind() == io::ErrorKind::Interrupted => socket.await_connection(),
             // What is under way on Linux would have blocked on Windows.
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Err(Code::WOULDBLOCK),
+            Err(error) if socket.is_associated() && !socket.is_bound() => {
+                Err(choices::bind_failed(&error, true))
+            }
             answer => Ok(answer?),
         }
     })

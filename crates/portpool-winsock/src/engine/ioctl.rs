@@ -222,6 +222,10 @@ impl Command {
     fn run(self, pool: &Pool, socket: &Arc<Socket>, report: &Report) -> Result<Done, Code> {
         match self {
             Command::Acquire(want) => {
+                let pool = match want {
+                    Want::Specific(_) => &startup::pool_for_exact_ports()?,
+                    Want::Wildcard(_) => pool,
+                };
                 let acquired = pool.acquire_on(socket, &want, Scope::Associated);
                 match (acquired, want) {
                     (Ok(block), _) => store(socket, &block, report.output),
@@ -268,7 +272,7 @@ fn ask(socket: &Arc<Socket>, range: PortRange, report: &Report) -> Result<Done, 
 
 /// Claims ports that were made grantable.
 pub(crate) fn claim(socket: &Socket, range: PortRange) -> Result<Block, Code> {
-    let pool = startup::pool()?;
+    let pool = startup::pool_for_exact_ports()?;
     let claimed = pool.acquire_on(socket, &Want::Specific(range), Scope::Associated);
     claimed.map_err(|error| acquire_code(&error))
 }
@@ -299,12 +303,16 @@ fn instance(block: &Block) -> [u8; INSTANCE_SIZE] {
 }
 
 fn acquire_code(error: &AcquireError) -> Code {
-    match error {
-        AcquireError::Refused { refusal, .. } => choices::acquire_refused(*refusal),
-        AcquireError::Failure { failure, .. } => Code::of(&failure.cause),
-        AcquireError::Descriptors { .. } => choices::OVER_A_LIMIT,
-        // All others are ways to find no room for a block.
-        _ => choices::NO_ROOM,
+    match (error, error.refusal()) {
+        // Others were quicker with every block that was tried.
+        (AcquireError::Contended { .. }, _) => choices::NO_ROOM,
+        (_, Some(refusal)) => choices::acquire_refused(refusal),
+        (AcquireError::Failure { failure, .. }, _) => Code::of(&failure.cause),
+        (AcquireError::Descriptors { .. }, _) => choices::OVER_A_LIMIT,
+        (AcquireError::OutsideRanges { .. } | AcquireError::OnlyEphemeral { .. }, _) => {
+            choices::NO_ROOM
+        }
+        _ => choices::SERVICE_UNREACHABLE,
     }
 }
 

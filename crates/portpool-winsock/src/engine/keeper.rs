@@ -60,12 +60,8 @@ impl Asker for Keeper {
     ) -> Result<Arc<dyn Asked>, Code> {
         let client = connect().map_err(|()| choices::SERVICE_UNREACHABLE)?;
         let call = Acquire {
-            transports: transport.into(),
-            range: Some(range),
-            count: None,
-            within: None,
-            wait_ms: None,
             socket: Some(0),
+            ..Acquire::exactly(transport.into(), range)
         };
         // The socket says which network namespace is meant.
         let pending = client.start_with(&call, &[socket.as_fd()]);

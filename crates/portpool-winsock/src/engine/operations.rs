@@ -221,7 +221,8 @@ impl Operation {
             return;
         };
         {
-            // Who finds it pending finds it here, and who does not finds its result.
+            // Who finds it pending finds it here, and who does not finds its result. Whoever uses its
+            // structure and event for another operation does so after this.
             let mut registry = registry();
             registry.pending.retain(|it| it.number != self.number);
             report.publish(result);

@@ -9,6 +9,7 @@ use std::{
     mem::ManuallyDrop,
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    process,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -31,6 +32,8 @@ pub(crate) struct Socket {
     /// What the port is of, if a control code can be issued on it.
     transport: Option<Transport>,
     is_overlapped: bool,
+    /// The process that made it; a fork has a copy.
+    process: u32,
     is_associated: AtomicBool,
     is_nonblocking: AtomicBool,
     is_closed: AtomicBool,
@@ -123,6 +126,7 @@ impl Socket {
             domain,
             transport,
             is_overlapped,
+            process: process::id(),
             is_associated: AtomicBool::new(false),
             is_nonblocking: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
@@ -174,7 +178,8 @@ impl Socket {
     /// Those of `bind` in Winsock.
     pub(crate) fn bind(&self, address: &SockAddr) -> Result<(), Code> {
         let Some((pool, address)) = self.association().zip(address.as_socket()) else {
-            return Ok(self.raw.bind(address)?);
+            let bound = self.raw.bind(address);
+            return bound.map_err(|error| choices::bind_failed(&error, false));
         };
         let mut busy = 0;
         loop {
@@ -188,9 +193,13 @@ impl Socket {
                 {
                     busy += 1;
                 }
-                answer => return Ok(answer?),
+                answer => return answer.map_err(|error| choices::bind_failed(&error, true)),
             }
         }
+    }
+
+    pub(crate) fn is_associated(&self) -> bool {
+        self.is_associated.load(Ordering::Acquire)
     }
 
     /// Binds an associated socket that is not bound, before a call that would have the kernel choose
@@ -254,8 +263,7 @@ impl Socket {
 
     /// The pool that the socket is associated in, if it is.
     fn association(&self) -> Option<portpool::Pool> {
-        let is_associated = self.is_associated.load(Ordering::Acquire);
-        is_associated.then(startup::pool_if_open).flatten()
+        self.is_associated().then(startup::pool_if_open).flatten()
     }
 
     /// Any address for port 0: a loopback one if the peer is.
@@ -290,6 +298,10 @@ impl Socket {
         let Some(pool) = startup::pool_if_open() else {
             return;
         };
+        if self.process != process::id() {
+            // What the parent has of it is the parent's to end.
+            return;
+        }
         let is_shared = Arc::strong_count(&self) > 1;
         // The embedded pool does not see a socket close, and the kernel pool only once those who
         // work on it have let go of it.

@@ -2,7 +2,7 @@
 //!
 //! Asked for a block that starts at P it makes the file `asked-P`. When there is a file `grant-P` it makes
 //! the ports grantable and says so, with `refuse-P` it refuses; when the asker hangs up first, it makes
-//! the file `gone-P`.
+//! the file `gone-P`. Persistent blocks it installs in the pool at once, and puts nothing on record.
 
 use std::{
     fs,
@@ -16,8 +16,11 @@ use std::{
 
 use portpool::{PortRange, Refusal};
 use portpool_testkit::Arena;
-use portpool_varlink::{Call, Connection, Fault, Reply, calls::Acquire};
-use serde_json::{Map, Value, json};
+use portpool_varlink::{
+    Call, Connection, Fault, Reply,
+    calls::{Acquire, Method, Persist, Unpersist},
+};
+use serde_json::{Value, json};
 
 /// Runs `work` while the keeper listens in the arena.
 pub(crate) fn with_keeper(arena: &Arena, work: impl FnOnce()) {
@@ -61,17 +64,21 @@ fn serve<'scope>(
             }
             match connection.try_receive() {
                 Ok(Some(received)) => {
-                    assert_eq!(
-                        received.descriptors.len(),
-                        1,
-                        "a socket comes with the call"
-                    );
                     let call: Call = serde_json::from_slice(&received.text).expect("a call");
-                    assert_eq!(call.method, "io.portpool.Acquire");
                     let said = Value::Object(call.parameters.unwrap_or_default());
-                    let acquire: Acquire = serde_json::from_value(said).expect("its parameters");
-                    let range = acquire.range.expect("a range");
-                    let reply = decide(arena, &connection, range, has_ended);
+                    let reply = match call.method.as_str() {
+                        Acquire::NAME => {
+                            assert_eq!(received.descriptors.len(), 1, "a socket comes along");
+                            let acquire: Acquire = serde_json::from_value(said).expect("acquire");
+                            decide(
+                                arena,
+                                &connection,
+                                acquire.range.expect("a range"),
+                                has_ended,
+                            )
+                        }
+                        _ => Some(administer(arena, &call.method, said)),
+                    };
                     let Some(reply) = reply else { return };
                     // The asker may hang up at any moment.
                     drop(connection.send(&reply, &[], Instant::now() + LONG));
@@ -104,7 +111,7 @@ fn decide(
             let fault = Fault::refused(Refusal::InUse, "taken");
             return Some(Reply {
                 error: Some(fault.name().to_owned()),
-                parameters: Some(Map::from_iter(fault.parameters())),
+                parameters: Some(fault.parameters()),
                 ..Reply::default()
             });
         }
@@ -115,6 +122,51 @@ fn decide(
         pause();
     }
     None
+}
+
+/// Persistent blocks, without a record on disk.
+fn administer(arena: &Arena, method: &str, said: Value) -> Reply {
+    let pool = arena.pool();
+    let done = match method {
+        Persist::NAME => {
+            let persist: Persist = serde_json::from_value(said).expect("persist");
+            let token = pool.new_persistent_token().expect("a token");
+            let (transport, range, group) = (persist.transport, persist.range, persist.group);
+            let install = || pool.install_persistent(transport, range, token, group);
+            let installed = install().or_else(|error| match error.refusal() {
+                Some(Refusal::Ephemeral) => {
+                    make_grantable(arena, range);
+                    install()
+                }
+                _ => Err(error),
+            });
+            installed.map(|()| json!({ "token": token.to_string() }))
+        }
+        Unpersist::NAME => {
+            let unpersist: Unpersist = serde_json::from_value(said).expect("unpersist");
+            pool.remove_persistent(unpersist.transport, unpersist.range)
+                .map(|()| json!({}))
+        }
+        other => panic!("called {other}"),
+    };
+    match done {
+        Ok(value) => Reply {
+            parameters: value.as_object().cloned(),
+            ..Reply::default()
+        },
+        Err(error) => {
+            let fault = match error.refusal() {
+                Some(Refusal::NoSuchBlock) => Fault::NotFound("no such block".to_owned()),
+                Some(refusal) => Fault::refused(refusal, error.to_string()),
+                None => Fault::Failed(error.to_string()),
+            };
+            Reply {
+                error: Some(fault.name().to_owned()),
+                parameters: Some(fault.parameters()),
+                ..Reply::default()
+            }
+        }
+    }
 }
 
 fn make_grantable(arena: &Arena, range: PortRange) {

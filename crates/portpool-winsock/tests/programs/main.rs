@@ -5,4 +5,5 @@ mod headers;
 mod keeper;
 mod pending;
 mod reservations;
+mod samples;
 mod toolchain;

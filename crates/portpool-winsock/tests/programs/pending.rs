@@ -1,16 +1,19 @@
 //! Operations that wait for the keeper.
 
-use crate::toolchain::{GCC, c_source};
+use crate::toolchain::{GCC, c_source, succeed};
 
 mod as_root {
-    use portpool_testkit::in_arena;
+    use portpool_testkit::{Size, in_arena};
 
     use super::*;
     use crate::keeper::with_keeper;
 
     fn run(part: &str) {
         let program = GCC.build(&c_source("pending.c"), &["-Wall", "-Wextra", "-Werror"]);
-        program.run(&[part]);
+        let rounds = Size::asked().pick(8, 400);
+        let mut command = program.command();
+        command.env("ROUND_COUNT", rounds.to_string());
+        succeed(command.arg(part));
     }
 
     #[test]

@@ -117,7 +117,8 @@ impl Program {
     }
 }
 
-fn succeed(command: &mut Command) -> String {
+/// Runs a command; it has to end with 0. The answer is what it printed.
+pub(crate) fn succeed(command: &mut Command) -> String {
     let output = command.output().expect("run");
     let text = format!(
         "{}{}",

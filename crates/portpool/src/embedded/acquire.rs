@@ -1,6 +1,13 @@
 //! Taking a block: all of its ports are held, or none.
 
-use std::{env, fs, io, os::fd::AsFd, os::unix::fs::MetadataExt, sync::Arc};
+use std::{
+    env, fs, io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
+    sync::Arc,
+};
 
 use portpool_core::{
     Limits, Occupancy, PortBitmap, PortRange, RangeSet, Refusal, Request, Transport, Want,
@@ -32,10 +39,6 @@ pub(crate) fn acquire(
     let taking = Taking {
         request: *request,
         owner,
-        namespace: namespace().map_err(|failure| AcquireError::Failure {
-            request: *request,
-            failure,
-        })?,
     };
     match &request.want {
         Want::Specific(range) => taking.specific(*range),
@@ -45,8 +48,11 @@ pub(crate) fn acquire(
 
 /// What tells the network namespace of the calling thread from others.
 pub(crate) fn namespace() -> Result<u64, Failure> {
-    let probe = owner_socket(Transport::Udp)?;
-    match sys::netns_cookie(probe.as_fd()) {
+    namespace_of(owner_socket(Transport::Udp)?.as_fd())
+}
+
+fn namespace_of(socket: BorrowedFd<'_>) -> Result<u64, Failure> {
+    match sys::netns_cookie(socket) {
         Ok(cookie) => Ok(cookie),
         // Before Linux 5.14 there are no cookies; inodes are good enough among live processes.
         Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
@@ -60,7 +66,6 @@ pub(crate) fn namespace() -> Result<u64, Failure> {
 struct Taking {
     request: Request,
     owner: Option<u64>,
-    namespace: u64,
 }
 
 type Holds = Vec<(Transport, Vec<Hold>)>;
@@ -81,12 +86,13 @@ impl Taking {
                 ephemeral: ephemeral_range().unwrap_or(PortRange::ALL),
             });
         }
+        let namespace = namespace().map_err(|failure| self.failed(failure))?;
         let mut tries = 0;
         // What is taken while another process tries a block may be free again by the second round.
         for _ in 0..ROUND_COUNT {
-            let mut view = self.own_view();
+            let mut view = self.own_view(namespace);
             if is_let_past_holds() {
-                view.taken.union_with(&self.listed());
+                view.taken.union_with(&self.listed(namespace));
             }
             while let Some(range) = self.place(&view, &ranges, wanted)? {
                 match self.take(range)? {
@@ -94,7 +100,7 @@ impl Taking {
                     Err(port) => view.taken.set(port),
                 }
                 if tries == 0 {
-                    view.taken.union_with(&self.listed());
+                    view.taken.union_with(&self.listed(namespace));
                 }
                 tries += 1;
                 if tries >= TRY_COUNT_MAX {
@@ -140,6 +146,13 @@ impl Taking {
     }
 
     fn keep(&self, range: PortRange, holds: Holds) -> Result<Vec<Arc<Held>>, AcquireError> {
+        // Asked of a socket that is there anyway: one made to ask costs as much as a port.
+        let some_hold = holds.iter().find_map(|(_, holds)| holds.first());
+        let namespace = match some_hold {
+            Some(hold) => namespace_of(hold.socket().as_fd()),
+            None => namespace(),
+        };
+        let namespace = namespace.map_err(|failure| self.failed(failure))?;
         let mut roster = roster();
         let owned_count = self.owner.map_or(0, |owner| roster.owned_count(owner));
         if owned_count >= RESERVATIONS_PER_SOCKET_MAX {
@@ -159,12 +172,7 @@ impl Taking {
                 range,
                 token,
             };
-            blocks.push(Arc::new(Held::new(
-                block,
-                self.namespace,
-                self.owner,
-                holds,
-            )));
+            blocks.push(Arc::new(Held::new(block, namespace, self.owner, holds)));
         }
         roster.enter(&blocks);
         Ok(blocks)
@@ -180,21 +188,20 @@ impl Taking {
         Ok(place(view, ranges, wanted, seed))
     }
 
-    fn own_view(&self) -> Occupancy {
+    fn own_view(&self, namespace: u64) -> Occupancy {
         let roster = roster();
         let mut view = Occupancy::default();
         for transport in self.request.transports.iter() {
-            view.taken
-                .union_with(&roster.taken(transport, self.namespace));
+            view.taken.union_with(&roster.taken(transport, namespace));
             view.recent.union_with(&roster.recent(transport));
         }
         view
     }
 
     /// The ports that other processes of the user have listed. Only a short cut: binding decides.
-    fn listed(&self) -> PortBitmap {
+    fn listed(&self, namespace: u64) -> PortBitmap {
         let mut listed = PortBitmap::empty();
-        let records = look::reservations(self.namespace).unwrap_or_default();
+        let records = look::reservations(namespace).unwrap_or_default();
         let wanted = |record: &&portpool_core::abi::Record| {
             self.request.transports.contains(record.transport)
         };
@@ -230,11 +237,7 @@ fn is_let_past_holds() -> bool {
 fn hold_all(transports: impl Iterator<Item = Transport>, range: PortRange) -> Result<Holds, Miss> {
     let mut all = Vec::with_capacity(2);
     for transport in transports {
-        let mut holds = Vec::with_capacity(usize::from(range.count().number()));
-        for port in range.ports() {
-            holds.push(Hold::take(transport, port)?);
-        }
-        all.push((transport, holds));
+        all.push((transport, Hold::take_all(transport, range)?));
     }
     Ok(all)
 }

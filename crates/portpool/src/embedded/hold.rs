@@ -2,7 +2,7 @@
 
 use std::{fs, io};
 
-use portpool_core::{Port, Transport};
+use portpool_core::{Port, PortRange, Transport};
 use rustix::net::RecvFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -32,9 +32,26 @@ pub(crate) enum Miss {
 }
 
 impl Hold {
-    /// Takes a port, which nobody must have.
-    pub(crate) fn take(transport: Transport, port: Port) -> Result<Hold, Miss> {
-        let (socket, address) = dual_stack(transport)?;
+    /// Takes every port of a range, of which nobody must have any; what was taken before a miss is let
+    /// go of.
+    pub(crate) fn take_all(transport: Transport, range: PortRange) -> Result<Vec<Hold>, Miss> {
+        let mut holds = Vec::with_capacity(usize::from(range.count().number()));
+        // Asked of the first and the last: of every socket it would cost a tenth of the whole. Only the
+        // administrator can change the default meanwhile.
+        let mut families = Families::Unknown;
+        for port in range.ports() {
+            holds.push(Hold::take(transport, port, &mut families)?);
+        }
+        let last = holds.last().filter(|_| families == Families::BothByDefault);
+        if last.is_some_and(|it| it.socket.only_v6().unwrap_or(true)) {
+            let cause = io::Error::other("net.ipv6.bindv6only was changed meanwhile: try again");
+            return Err(Miss::Failed(Failure::of("bind")(cause)));
+        }
+        Ok(holds)
+    }
+
+    fn take(transport: Transport, port: Port, families: &mut Families) -> Result<Hold, Miss> {
+        let (socket, address) = all_addresses(transport, families)?;
         if transport == Transport::Udp {
             // Nobody reads what strangers send here: let them fill as little memory as possible.
             let smallest = socket.set_recv_buffer_size(0);
@@ -80,10 +97,11 @@ impl Hold {
     }
 
     fn replaced(self, transport: Transport) -> io::Result<Socket> {
-        let (socket, ip) = dual_stack(transport).map_err(|miss| match miss {
-            Miss::Failed(failure) => failure.cause,
-            _ => io::Error::from_raw_os_error(libc::EMFILE),
-        })?;
+        let (socket, ip) =
+            all_addresses(transport, &mut Families::Unknown).map_err(|miss| match miss {
+                Miss::Failed(failure) => failure.cause,
+                _ => io::Error::from_raw_os_error(libc::EMFILE),
+            })?;
         let address = (ip, self.port.number()).into();
         bind_in_window(&self.socket, &socket, address)?;
         Ok(socket)
@@ -108,17 +126,34 @@ fn usual_buffer_size() -> usize {
     size.unwrap_or(USUAL_BUFFER_SIZE) / 2
 }
 
+/// What is known of the families of a new IPv6 socket, which a sysctl decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Families {
+    Unknown,
+    /// Both need not be asked for.
+    BothByDefault,
+}
+
 /// A socket for both families and their unspecified address, or for IPv4 where there is no other.
-fn dual_stack(transport: Transport) -> Result<(Socket, std::net::IpAddr), Miss> {
+fn all_addresses(
+    transport: Transport,
+    families: &mut Families,
+) -> Result<(Socket, std::net::IpAddr), Miss> {
     let (kind, protocol) = match transport {
         Transport::Tcp => (Type::STREAM, Protocol::TCP),
         Transport::Udp => (Type::DGRAM, Protocol::UDP),
     };
     match Socket::new(Domain::IPV6, kind, Some(protocol)) {
         Ok(socket) => {
-            // The default is a sysctl.
-            let both = socket.set_only_v6(false);
-            both.map_err(|error| Miss::Failed(Failure::of("setsockopt")(error)))?;
+            if *families == Families::Unknown {
+                match socket.only_v6() {
+                    Ok(false) => *families = Families::BothByDefault,
+                    Ok(true) | Err(_) => {
+                        let both = socket.set_only_v6(false);
+                        both.map_err(|error| Miss::Failed(Failure::of("setsockopt")(error)))?;
+                    }
+                }
+            }
             Ok((socket, std::net::Ipv6Addr::UNSPECIFIED.into()))
         }
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {

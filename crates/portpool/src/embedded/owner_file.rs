@@ -1,17 +1,20 @@
 //! What one process lists in the registry: a lock that it has as long as it lives, and beside it the
-//! list, written aside and renamed into place.
+//! list, which is written over as a whole and tells its length and a checksum: a reader that meets a
+//! writer reads again. Files made aside and renamed would cost more than the sockets of a small block.
 //!
 //! Forks share the lock as they share the holds, and lose both when they start a program.
 
 use std::{
+    fmt::Write,
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Read},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::MetadataExt,
+        unix::fs::{FileExt, MetadataExt},
     },
     process,
     sync::Arc,
+    thread,
 };
 
 use portpool_core::{
@@ -36,6 +39,9 @@ struct Entry {
     registry: Registry,
     name: String,
     lock: OwnedFd,
+    list: File,
+    /// The line that tells whose list it is.
+    owner: String,
 }
 
 impl OwnerFile {
@@ -51,15 +57,19 @@ impl OwnerFile {
             }
             return;
         }
-        let text = list(held);
-        if self.0.as_ref().is_some_and(|it| it.publish(&text).is_ok()) {
+        let blocks = blocks(held);
+        if self
+            .0
+            .as_ref()
+            .is_some_and(|it| it.publish(&blocks).is_ok())
+        {
             return;
         }
         // None yet, or somebody tidied up. Without a list the ports are held all the same, and
         // whoever looks is told what is wrong with the directory.
         self.0 = Entry::make().ok();
         if let Some(entry) = &self.0 {
-            drop(entry.publish(&text));
+            drop(entry.publish(&blocks));
         }
     }
 
@@ -74,13 +84,17 @@ impl Entry {
         let mut last = Registry::create()?;
         for _ in 0..TRY_COUNT_MAX {
             let registry = last;
-            let made = random().and_then(|name| Entry::make_in(&registry, &format!("{name:016x}")));
+            let name = random().map_err(|cause| unlisted(&registry, cause))?;
+            let name = format!("{name:016x}");
+            let made = Entry::make_in(&registry, &name);
             match made {
-                Ok(Some((name, lock))) => {
+                Ok(Some((lock, list))) => {
                     return Ok(Entry {
                         registry,
                         name,
                         lock,
+                        list,
+                        owner: owner(),
                     });
                 }
                 Ok(None) => last = registry,
@@ -92,24 +106,25 @@ impl Entry {
         Err(unlisted(&last, io::ErrorKind::ResourceBusy.into()))
     }
 
-    fn make_in(registry: &Registry, name: &str) -> io::Result<Option<(String, OwnedFd)>> {
+    fn make_in(registry: &Registry, name: &str) -> io::Result<Option<(OwnedFd, File)>> {
         let lock = registry.make(&format!("{name}{LOCK}"))?;
         // Somebody who looks may have been quicker, and has then taken it away as stale.
         let is_ours = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
             && is_there(registry, name, &lock);
-        Ok(is_ours.then(|| (name.to_owned(), lock)))
+        if !is_ours {
+            return Ok(None);
+        }
+        let list = registry.make(&format!("{name}{LIST}"))?;
+        Ok(Some((lock, list.into())))
     }
 
-    fn publish(&self, text: &str) -> io::Result<()> {
-        if !is_there(&self.registry, &self.name, &self.lock) {
+    fn publish(&self, blocks: &str) -> io::Result<()> {
+        // The lock goes last, and whoever tidies up takes both.
+        if fstat(&self.lock)?.st_nlink == 0 {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let aside = format!("{}{ASIDE}", self.name);
-        self.registry.remove(&aside);
-        let mut file = File::from(self.registry.make(&aside)?);
-        file.write_all(text.as_bytes())?;
-        self.registry
-            .rename(&aside, &format!("{}{LIST}", self.name))
+        self.list
+            .write_all_at(text(&self.owner, blocks).as_bytes(), 0)
     }
 
     fn remove(&self) {
@@ -125,28 +140,48 @@ pub(crate) fn read_all(registry: &Registry) -> io::Result<Vec<(u64, Record)>> {
         if is_stale(registry, &name) {
             continue;
         }
-        let file = match registry.open(&format!("{name}{LIST}")) {
-            Ok(file) => file,
-            // Not written yet, or the owner is just ending.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
+        let Some(records) = read(registry, &name)? else {
+            continue;
         };
-        let mut text = String::new();
-        File::from(file)
-            .take(LIST_SIZE_MAX)
-            .read_to_string(&mut text)?;
-        let records = parse(&text).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{name}{LIST} is of another version of portpool"),
-            )
-        })?;
         found.extend(records);
     }
     if found.is_empty() {
         registry.leave();
     }
     Ok(found)
+}
+
+/// What one process lists; nothing if it has not listed anything yet.
+fn read(registry: &Registry, name: &str) -> io::Result<Option<Vec<(u64, Record)>>> {
+    let invalid = |problem: &str| {
+        let message = format!("{name}{LIST} {problem}");
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    };
+    for _ in 0..READ_COUNT_MAX {
+        let file = match registry.open(&format!("{name}{LIST}")) {
+            Ok(file) => file,
+            // Not made yet, or the owner is just ending.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut text = Vec::new();
+        File::from(file)
+            .take(LIST_SIZE_MAX)
+            .read_to_end(&mut text)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        match whole(&text) {
+            Content::Whole(text) => {
+                let records = parse(text).ok_or_else(|| invalid("cannot be read"))?;
+                return Ok(Some(records));
+            }
+            Content::Foreign => return Err(invalid("is of another version of portpool")),
+            // Its owner is writing it just now.
+            Content::Torn => thread::yield_now(),
+        }
+    }
+    Err(invalid("does not agree with its checksum"))
 }
 
 fn unlisted(registry: &Registry, cause: io::Error) -> LookError {
@@ -172,7 +207,7 @@ fn is_stale(registry: &Registry, name: &str) -> bool {
 
 /// The lock last: without one the rest is nobody's.
 fn remove(registry: &Registry, name: &str) {
-    for suffix in [ASIDE, LIST, LOCK] {
+    for suffix in [LIST, LOCK] {
         registry.remove(&format!("{name}{suffix}"));
     }
 }
@@ -184,31 +219,75 @@ fn is_there(registry: &Registry, name: &str, lock: &impl AsFd) -> bool {
     found.is_some() && found == fstat(lock).ok().map(inode)
 }
 
-fn list<'a>(held: impl Iterator<Item = &'a Arc<Held>>) -> String {
+/// The line about this process.
+fn owner() -> String {
     let space = fs::metadata("/proc/self/ns/pid").map_or(0, |file| file.ino());
     let command = fs::read_to_string("/proc/self/comm").unwrap_or_default();
     let command: String = command.trim_end().chars().filter(is_plain).collect();
-    let mut text = format!(
-        "{VERSION}\nowner {} {} {space} {} {command}\n",
+    format!(
+        "owner {} {} {space} {} {command}\n",
         process::id(),
         start(),
         geteuid().as_raw(),
-    );
+    )
+}
+
+fn blocks<'a>(held: impl Iterator<Item = &'a Arc<Held>>) -> String {
+    let mut text = String::new();
     for held in held {
         let block = held.block;
-        text.push_str(&format!(
-            "block {} {} {} {} {}\n",
-            held.namespace, block.token, block.transport, block.range, held.born
-        ));
+        let (token, transport, range) = (block.token, block.transport, block.range);
+        let (namespace, born) = (held.namespace, held.born);
+        // A string takes everything.
+        let _ = writeln!(text, "block {namespace} {token} {transport} {range} {born}");
     }
     text
 }
 
+/// The whole of a list. What is in the file after its length is of an earlier, longer one.
+fn text(owner: &str, blocks: &str) -> String {
+    let body = format!("{owner}{blocks}");
+    let (length, sum) = (body.len(), checksum(body.as_bytes()));
+    format!("{VERSION}\n{length:08} {sum:016x}\n{body}")
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Content<'a> {
+    /// The lines after the head.
+    Whole(&'a str),
+    /// Read while it was written.
+    Torn,
+    /// Of another version.
+    Foreign,
+}
+
+fn whole(text: &[u8]) -> Content<'_> {
+    let Some(rest) = text.strip_prefix(VERSION.as_bytes()) else {
+        return Content::Foreign;
+    };
+    let body = || {
+        let head = str::from_utf8(rest.get(1..HEAD_SIZE)?).ok()?;
+        let (length, sum) = head.split_once(' ')?;
+        let end = HEAD_SIZE + 1 + length.parse::<usize>().ok()?;
+        let body = rest.get(HEAD_SIZE..end)?.strip_prefix(b"\n")?;
+        let sum = u64::from_str_radix(sum, 16).ok()?;
+        (checksum(body) == sum).then_some(body)
+    };
+    match body().map(str::from_utf8) {
+        Some(Ok(body)) => Content::Whole(body),
+        Some(Err(_)) | None => Content::Torn,
+    }
+}
+
+/// FNV-1a: against accidents, not against enemies, who cannot write here.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 fn parse(text: &str) -> Option<Vec<(u64, Record)>> {
     let mut lines = text.lines();
-    if lines.next()? != VERSION {
-        return None;
-    }
     let mut owner = lines.next()?.strip_prefix("owner ")?.splitn(5, ' ');
     let owner_pid = owner.next()?.parse().ok()?;
     let owner_start = owner.next()?.parse().ok()?;
@@ -251,11 +330,14 @@ fn is_plain(character: &char) -> bool {
     !character.is_control()
 }
 
-const VERSION: &str = "portpool registry 1";
+const VERSION: &str = "portpool registry 2";
+/// The line of length and checksum, with the line end before it.
+const HEAD_SIZE: usize = 1 + 8 + 1 + 16;
 const LOCK: &str = ".lock";
 const LIST: &str = ".list";
-const ASIDE: &str = ".aside";
 const TRY_COUNT_MAX: u32 = 16;
+/// A writer that is put off its processor in the middle of a list is back long before.
+const READ_COUNT_MAX: u32 = 10_000;
 /// A block for every port of both transports, of about 80 bytes each.
 const LIST_SIZE_MAX: u64 = 16 << 20;
 
@@ -263,19 +345,40 @@ const LIST_SIZE_MAX: u64 = 16 << 20;
 mod tests {
     use super::*;
 
+    const BLOCKS: &str = "block 5 00000000c0ffee00 tcp 20000-20003 77\n";
+
     #[test]
-    fn a_list_of_another_version_is_not_read() {
-        let list = "portpool registry 1\nowner 7 9 11 1000 a b\n\
-                    block 5 00000000c0ffee00 tcp 20000-20003 77\n";
-        let records = parse(list).expect("a list");
+    fn a_list_reads_back_what_was_written() {
+        let list = text("owner 7 9 11 1000 a b\n", BLOCKS);
+        let Content::Whole(body) = whole(list.as_bytes()) else {
+            panic!("{list}");
+        };
+        let records = parse(body).expect("a list");
         let (namespace, record) = &records[0];
         assert_eq!((*namespace, record.owner_pid, record.uid), (5, 7, 1000));
         assert_eq!(
             (record.command.as_str(), record.range.to_string()),
             ("a b", "20000-20003".to_owned())
         );
-        assert_eq!(parse(&list.replace("registry 1", "registry 2")), None);
-        assert_eq!(parse(&list.replace("tcp", "sctp")), None);
-        assert_eq!(parse(""), None);
+        assert_eq!(parse(&body.replace("tcp", "sctp")), None);
+        // What a longer list left behind does not matter.
+        let longer = format!("{list}{BLOCKS}");
+        assert_eq!(whole(longer.as_bytes()), Content::Whole(body));
+    }
+
+    #[test]
+    fn a_list_that_is_torn_or_of_another_version_is_not_read() {
+        let list = text("owner 7 9 11 1000 a\n", BLOCKS);
+        for end in VERSION.len()..list.len() {
+            assert_eq!(whole(&list.as_bytes()[..end]), Content::Torn, "{end}");
+        }
+        for at in VERSION.len() + 1..list.len() {
+            let mut torn = list.clone().into_bytes();
+            torn[at] ^= 1;
+            assert_eq!(whole(&torn), Content::Torn, "{at}");
+        }
+        let other = list.replace("registry 2", "registry 3");
+        assert_eq!(whole(other.as_bytes()), Content::Foreign);
+        assert_eq!(whole(b""), Content::Foreign);
     }
 }

@@ -96,15 +96,6 @@ impl Registry {
         Ok(openat(&self.directory, name, flags | OFlags::WRONLY, mode)?)
     }
 
-    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(rustix::fs::renameat(
-            &self.directory,
-            from,
-            &self.directory,
-            to,
-        )?)
-    }
-
     /// Takes the directory away if nothing is left in it; who is just making a file in it makes it anew.
     pub(crate) fn leave(&self) {
         let _ = rustix::fs::rmdir(&self.path);

@@ -146,7 +146,9 @@ impl Roster {
 
     fn rest(&mut self, held: &Held) {
         let now = since_boot();
-        self.released.retain(|released| released.rests(now));
+        // They are in the order of time.
+        let rested_count = self.released.partition_point(|it| !it.rests(now));
+        self.released.drain(..rested_count);
         if self.released.len() < RELEASED_COUNT_MAX {
             self.released.push(Released {
                 transport: held.block.transport,

@@ -122,27 +122,36 @@ mod as_root {
         process::Command,
     };
 
-    use portpool::Transports;
+    use portpool::{Transport, Transports};
 
-    use crate::kit::{Other, command, pool, role, specific, tell};
+    use crate::kit::{Other, acquire, command, intrusions, pool, role, specific, tell};
+
+    #[test]
+    fn a_hold_is_of_both_families_whatever_the_default() {
+        let test = "stranger::as_root::a_hold_is_of_both_families_whatever_the_default";
+        let Some(_) = role() else {
+            let script = "ip link set lo up && echo 1 > /proc/sys/net/ipv6/bindv6only";
+            let mut other = Other::spawn(sandboxed(test, script));
+            assert_eq!(other.hear(), "both");
+            return other.finish();
+        };
+        let ports = acquire(Transports::Both, 3);
+        for port in ports.ports() {
+            for transport in Transport::ALL {
+                assert_eq!(intrusions(transport, port), Vec::<String>::new());
+            }
+        }
+        tell("both");
+    }
 
     #[test]
     fn automatic_choice_never_picks_a_held_port() {
         let test = "stranger::as_root::automatic_choice_never_picks_a_held_port";
         let Some(_) = role() else {
             // A network namespace with 20 ports to choose from, of which 16 are held.
-            let mut sandbox = Command::new("unshare");
-            let again = command(test, "inside");
-            sandbox.args(["-n", "sh", "-c"]).arg(
-                "ip link set lo up && echo 40000 40019 > /proc/sys/net/ipv4/ip_local_port_range && \
-                 exec \"$@\"",
-            );
-            sandbox
-                .arg("sh")
-                .arg(again.get_program())
-                .args(again.get_args());
-            sandbox.env("PORTPOOL_ROLE", "inside");
-            let mut other = Other::spawn(sandbox);
+            let script = "ip link set lo up && \
+                          echo 40000 40019 > /proc/sys/net/ipv4/ip_local_port_range";
+            let mut other = Other::spawn(sandboxed(test, script));
             assert_eq!(other.hear(), "never");
             return other.finish();
         };
@@ -169,5 +178,15 @@ mod as_root {
         }
         assert!(pick_count >= 400, "{pick_count}");
         tell("never");
+    }
+
+    /// This test again, in a network namespace of its own that a script prepares.
+    fn sandboxed(test: &str, script: &str) -> Command {
+        let again = command(test, "inside");
+        let mut sandbox = Command::new("unshare");
+        sandbox.args(["-n", "sh", "-c", &format!("{script} && exec \"$@\""), "sh"]);
+        sandbox.arg(again.get_program()).args(again.get_args());
+        sandbox.env("PORTPOOL_ROLE", "inside");
+        sandbox
     }
 }

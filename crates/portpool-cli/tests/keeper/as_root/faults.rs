@@ -101,7 +101,7 @@ fn killed_at_any_step_of_an_administrative_change_it_is_whole_or_absent() {
             rounds += 1;
         }
         let transports = Transports::Tcp;
-        for step in ["begun", "excluded-tcp", "kept-clear", "committed"] {
+        for step in ["begun", "kept-clear", "excluded-tcp", "committed"] {
             let range = fresh();
             die_in(
                 arena,

@@ -6,7 +6,7 @@
 //!
 //! - `meter`: rounds, medians, ratios.
 //! - `stage`: the pool, the two cgroups, the sockets.
-//! - `kernel`, `embedded`, `handover`, `bystander`, `memory`: what is measured.
+//! - `kernel`, `embedded`, `handover`, `bystander`, `memory`, `store`: what is measured.
 //! - `report`: the table and the file.
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod memory;
 mod meter;
 mod report;
 mod stage;
+mod store;
 
 use std::{env, path::PathBuf, process::ExitCode};
 
@@ -52,6 +53,7 @@ fn run(arena: &Arena, options: &Options) -> ExitCode {
     handover::measure(&stage, &mut report);
     bystander::measure(&stage, &mut report);
     memory::measure(&stage, &mut report);
+    store::measure(&stage, &mut report);
     stage.leave();
     print!("{}", report.table());
     if let Some(path) = &options.report

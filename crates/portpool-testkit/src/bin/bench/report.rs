@@ -13,7 +13,7 @@ struct Row {
     /// `None` for what is only told: it is not in the file.
     limit: Option<f64>,
     ratio: f64,
-    /// `None` where the ratio is a number of MiB.
+    /// `None` where the ratio is a number of MiB or seconds.
     times: Option<Comparison>,
 }
 
@@ -46,6 +46,11 @@ impl Report {
     /// A size with a limit.
     pub(crate) fn add_mib(&mut self, name: &str, limit: f64, mib: f64) {
         self.push(name, Some(limit), mib, None);
+    }
+
+    /// A time in seconds with a limit.
+    pub(crate) fn add_seconds(&mut self, name: &str, limit: f64, seconds: f64) {
+        self.push(name, Some(limit), seconds, None);
     }
 
     /// A size that only the table has.

@@ -101,6 +101,41 @@ static void with_routine(void)
     CHECK(closesocket(s) == 0 && closesocket(plain) == 0);
 }
 
+static void *set_later(void *events)
+{
+    CHECK(SleepEx(20, FALSE) == 0);
+    CHECK(SetEvent(((HANDLE *)events)[0]) && SetEvent(((HANDLE *)events)[1]));
+    return NULL;
+}
+
+static void events(void)
+{
+    HANDLE both[2], many[65];
+    pthread_t thread;
+    int i;
+    both[0] = CreateEvent(NULL, FALSE, FALSE, NULL);
+    both[1] = WSACreateEvent();
+    for (i = 0; i < 65; i++)
+        many[i] = both[1];
+    CHECK(SetEvent(both[1]));
+    CHECK(WaitForMultipleObjects(2, both, FALSE, INFINITE) == WAIT_OBJECT_0 + 1);
+    CHECK(WaitForMultipleObjects(2, both, TRUE, 5) == WAIT_TIMEOUT);
+    CHECK(ResetEvent(both[1]));
+    CHECK(pthread_create(&thread, NULL, set_later, both) == 0);
+    CHECK(WSAWaitForMultipleEvents(2, both, TRUE, WSA_INFINITE, TRUE) == WSA_WAIT_EVENT_0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    /* The one resets by itself, the other does not. */
+    CHECK(WaitForSingleObject(both[0], 0) == WAIT_TIMEOUT);
+    CHECK(WaitForSingleObject(both[1], 0) == WAIT_OBJECT_0);
+    CHECK(WaitForMultipleObjects(64, many, TRUE, 0) == WAIT_OBJECT_0);
+    CHECK(WSAWaitForMultipleEvents(65, many, FALSE, 0, FALSE) == WSA_WAIT_FAILED);
+    CHECK(WSAGetLastError() == WSA_INVALID_PARAMETER);
+    CHECK(WSAWaitForMultipleEvents(0, many, FALSE, 0, FALSE) == WSA_WAIT_FAILED);
+    CHECK(CreateEventA(NULL, TRUE, TRUE, "named") == NULL && GetLastError() == ERROR_NOT_SUPPORTED);
+    CHECK(CloseHandle(both[0]) && CloseHandle(both[1]) && !CloseHandle(both[0]));
+    CHECK(GetLastError() == ERROR_INVALID_HANDLE);
+}
+
 static void *other_thread(void *thread)
 {
     int error = 0;
@@ -180,6 +215,7 @@ static void provider(void)
 int main(void)
 {
     start();
+    events();
     with_event();
     with_routine();
     provider();

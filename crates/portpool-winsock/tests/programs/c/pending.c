@@ -315,12 +315,12 @@ static void provider(void)
 }
 
 #define THREAD_COUNT 32
-#define ROUND_COUNT 40
+static int round_count;
 
 static void *close_many(void *sockets)
 {
     int round;
-    for (round = 0; round < ROUND_COUNT; round++) {
+    for (round = 0; round < round_count; round++) {
         SOCKET s;
         while ((s = __atomic_exchange_n((SOCKET *)sockets, (SOCKET)0, __ATOMIC_SEQ_CST)) == 0)
             sched_yield();
@@ -338,7 +338,7 @@ static void *issue_many(void *number)
     pthread_t closer;
     int round, is_routine;
     CHECK(pthread_create(&closer, NULL, close_many, mine) == 0);
-    for (round = 0; round < ROUND_COUNT; round++) {
+    for (round = 0; round < round_count; round++) {
         SOCKET s = tcp();
         LPWSAOVERLAPPED_COMPLETION_ROUTINE done;
         is_routine = round % 2;
@@ -374,6 +374,8 @@ static void stress(void)
 {
     pthread_t threads[THREAD_COUNT];
     long i;
+    round_count = atoi(getenv("ROUND_COUNT"));
+    CHECK(round_count > 0);
     for (i = 0; i < THREAD_COUNT; i++)
         CHECK(pthread_create(&threads[i], NULL, issue_many, (void *)i) == 0);
     for (i = 0; i < THREAD_COUNT; i++)

@@ -1,0 +1,109 @@
+//! Persistent blocks, and the programs of `examples/winsock`, built as their page says.
+
+use std::path::{Path, PathBuf};
+
+use crate::toolchain::{GCC, GXX, Program, c_source};
+
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples/winsock")
+        .join(name)
+}
+
+/// A program as for Windows: no option but the one its page names.
+fn vendor(name: &str) -> Program {
+    GXX.build(&sample(name), &["-DPORTPOOL_MSVC_COMPAT"])
+}
+
+/// The number after some words.
+fn number_after(text: &str, words: &str) -> u16 {
+    let (_, after) = text
+        .split_once(words)
+        .unwrap_or_else(|| panic!("no {words} in {text}"));
+    let digits = after
+        .trim_start()
+        .split(|letter: char| !letter.is_ascii_digit())
+        .next();
+    digits.and_then(|it| it.parse().ok()).expect("a number")
+}
+
+#[test]
+fn the_samples_run_on_the_embedded_pool() {
+    let flow = GCC.build(&sample("flow.c"), &["-Wall", "-Wextra", "-Werror"]);
+    let text = flow.run_embedded::<&str>(&[]);
+    let first = number_after(&text, "ports from");
+    assert_eq!(number_after(&text, "listening on port"), first, "{text}");
+    let text = vendor("release.cpp").run_embedded(&["2", "1", "6", "0", "3"]);
+    assert_ne!(number_after(&text, "first port"), 0, "{text}");
+}
+
+mod as_root {
+    use portpool::Transport;
+    use portpool_testkit::in_arena;
+
+    use super::*;
+    use crate::keeper::with_keeper;
+
+    #[test]
+    fn programs_as_for_windows_reserve_bind_and_release() {
+        in_arena!(|_| {
+            let text = vendor("acquire.cpp").run(&["2", "2", "17", "5000", "20"]);
+            assert!(
+                (5000..5020).contains(&number_after(&text, "bound to port")),
+                "{text}"
+            );
+            assert!(text.contains("released"), "{text}");
+            let release = vendor("release.cpp");
+            let text = release.run(&["2", "2", "17", "5000", "20"]);
+            assert_eq!(number_after(&text, "bytes of ACQUIRE"), 16, "{text}");
+            assert_eq!(number_after(&text, "bytes of RELEASE"), 0, "{text}");
+            let text = release.run(&["2", "1", "6", "0", "20"]);
+            assert_ne!(number_after(&text, "first port"), 0, "{text}");
+        });
+    }
+
+    #[test]
+    fn the_six_functions_create_look_up_and_delete_persistent_blocks() {
+        in_arena!(|arena| with_keeper(arena, || {
+            GCC.build(&c_source("persistent.c"), &["-Wall", "-Wextra", "-Werror"])
+                .run::<&str>(&[]);
+        }));
+    }
+
+    #[test]
+    fn without_a_keeper_persistent_blocks_are_only_looked_up() {
+        in_arena!(|_| {
+            GCC.build(&c_source("persistent.c"), &["-Wall", "-Wextra"])
+                .run(&["nobody"]);
+        });
+    }
+
+    #[test]
+    fn a_program_as_for_windows_creates_uses_and_deletes_a_persistent_block() {
+        in_arena!(|arena| with_keeper(arena, || {
+            let text = vendor("persistent.cpp").run(&["5000", "20"]);
+            assert!(
+                (5000..5020).contains(&number_after(&text, "bound to port")),
+                "{text}"
+            );
+            assert!(text.contains("deleted"), "{text}");
+            let range = "5000-5019".parse().expect("range");
+            let left = arena.pool().lookup_persistent(Transport::Tcp, range);
+            assert_eq!(left.expect("look"), None);
+        }));
+    }
+
+    #[test]
+    fn overlapped_operations_are_told_by_event_by_routine_and_through_a_provider() {
+        in_arena!(|_| {
+            let program = GCC.build(&sample("overlapped.c"), &["-Wall", "-Wextra", "-Werror"]);
+            let text = program.run(&["25000", "4"]);
+            for how in ["by event", "by routine", "by provider"] {
+                assert!(
+                    text.contains(&format!("{how}: 4 ports from 25000")),
+                    "{text}"
+                );
+            }
+        });
+    }
+}
