@@ -9,6 +9,7 @@ pub(crate) mod memory;
 pub(crate) mod overlapped;
 pub(crate) mod signals;
 
+mod capi;
 mod ioctl;
 mod msvc;
 mod names;
