@@ -389,11 +389,11 @@ int pp_setsockopt(struct bpf_sockopt *ctx)
 	if (!pool)
 		return pass(ctx);
 	error = control(ctx, pool);
-	pp_tally(pool->index, PP_OF_CONTROL(ctx->optname), error);
-	if (error) {
-		bpf_set_retval(-error);
-		return 0;
-	}
+	if (error)
+		return refuse(pool, PP_OF_CONTROL(ctx->optname), error);
+	/* Of what succeeds only claims are counted. */
+	if (ctx->optname == PP_ACQUIRE)
+		tally(pool->index, PP_OF_CONTROL(PP_ACQUIRE) * PP_ANSWERS);
 	ctx->optlen = -1;
 	return ALLOW;
 }

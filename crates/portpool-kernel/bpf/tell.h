@@ -47,17 +47,21 @@ static __always_inline u32 answer_class(int error)
 	return class;
 }
 
-/* Counts an answer of an operation (PP_OF_...). */
-__noinline int pp_tally(u32 index, u32 operation, int error)
+static __always_inline int tally(u32 index, u32 key)
 {
 	void *map = bpf_map_lookup_elem(&tallies, &index);
-	u32 key = operation * PP_ANSWERS + answer_class(error);
 	u64 *count = map ? bpf_map_lookup_elem(map, &key) : NULL;
 
 	/* This processor's own; an interrupt in between may cost one. */
 	if (count)
 		(*count)++;
 	return 0;
+}
+
+/* Counts a refusal by an operation (PP_OF_...). */
+__noinline int pp_tally(u32 index, u32 operation, int error)
+{
+	return tally(index, operation * PP_ANSWERS + answer_class(error));
 }
 
 /* Tells of a reservation, whose record must not change meanwhile: before it has its id, or by the one that took it. */

@@ -90,7 +90,7 @@ impl Drop for Events {
 /// How often an operation has had an answer since the pool was attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tally {
-    /// What was asked. Of binds and connects only refusals are counted.
+    /// What was asked. Of everything but acquire only refusals are counted.
     pub operation: Operation,
     /// The errno, 0 if it was done, nothing for all errnos that no table has.
     pub errno: Option<i32>,

@@ -155,7 +155,12 @@ fn needing_sweep(ledger: &Ledger, maps: &PoolMaps, before: &Entries) -> Result<R
     let entries = ledger.entries();
     let new = newly_granted(entries, before);
     let kept = maps.kept()?;
-    Ok(grantable(entries).union(&new).difference(&kept))
+    // Nobody is granted what is excluded, but whoever excludes it is told who uses it.
+    let unseen = maps.uncounted(entries.of(Reason::Excluded))?;
+    Ok(grantable(entries)
+        .union(&new)
+        .difference(&kept)
+        .union(&unseen))
 }
 
 fn newly_granted(entries: &Entries, before: &Entries) -> RangeSet {

@@ -259,6 +259,11 @@ impl PoolMaps {
         read_bits(&self.counting).step(|| "read which ports are counted".into())
     }
 
+    /// Those of the ports whose binds are not counted.
+    pub(crate) fn uncounted(&self, ports: &RangeSet) -> Result<RangeSet, Failed> {
+        Ok(ports.difference(&as_set(&self.counting()?)))
+    }
+
     /// What [`note_kept`](Self::note_kept) noted.
     pub(crate) fn kept(&self) -> Result<RangeSet, Failed> {
         let bitmap =

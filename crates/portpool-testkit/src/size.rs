@@ -65,7 +65,7 @@ impl Size {
 
     /// Commands of each of several administrators.
     pub fn command_rounds() -> u32 {
-        Size::asked().pick(15, 300)
+        Size::asked().pick(8, 300)
     }
 
     /// Of how many steps of a command one is its last, where what mends it takes long.
@@ -75,7 +75,7 @@ impl Size {
 
     /// Of how many calls to a disk one fails.
     pub fn call_stride() -> usize {
-        Size::asked().pick(4, 1)
+        Size::asked().pick(8, 1)
     }
 
     /// Lives of a modelled machine with mishaps.

@@ -219,7 +219,7 @@ mod tests {
         let (_, table) = page
             .split_once("| --- | --- | --- | --- |\n")
             .expect("the table");
-        let rows: Vec<&str> = table.lines().collect();
+        let rows: Vec<&str> = table.lines().take_while(|it| it.starts_with('|')).collect();
         assert_eq!(rows.len(), ERRNO_TABLE.len());
         for (text, row) in rows.iter().zip(ERRNO_TABLE) {
             let cells: Vec<&str> = text.split('|').map(str::trim).collect();

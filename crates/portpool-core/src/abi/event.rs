@@ -97,7 +97,7 @@ impl Event {
 /// What an element of the map `tallies` counts: an operation and the errno it answered with, 0 for
 /// none. `None` in place of the errno stands for all others.
 ///
-/// Of binds and connects only refusals are counted.
+/// Of everything but acquire only refusals are counted.
 pub fn tally(key: u32) -> Option<(Operation, Option<i32>)> {
     let operation = match key / ANSWER_COUNT {
         0 => Operation::Control(ControlCode::Probe),

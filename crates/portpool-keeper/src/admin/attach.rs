@@ -47,7 +47,12 @@ pub fn attach(options: &AttachOptions, state: Option<&StateDir>) -> Result<Reatt
     let (tokens, warnings) = choose_tokens(&options.run, &mut store, &records, &boot)?;
     let mut reconciled = Reconciled::default();
     let (persistent, excluded) = ports_of(&records);
+    let is_nothing = records == Records::default();
     let mut act = || {
+        // From outside the cgroup that is guarded nothing can be put back, and nothing need be.
+        if is_nothing && KernelPool::open(&options.run).is_err() {
+            return Ok(());
+        }
         let mut in_force = KernelPool::open(&options.run)?;
         remove_unrecorded(&mut in_force, &records, &mut reconciled)?;
         put_back(&mut in_force, &records, &tokens, &mut reconciled)?;

@@ -151,14 +151,15 @@ impl<S: Store, K: InForce> Work<S, K> {
         note: Option<&Note>,
         excluded: &mut Vec<Transport>,
     ) -> Result<(), AdminError> {
+        // First, so that who uses the ports has been counted when the kernel judges.
+        let ports = RangeSet::from(range);
+        self.in_force.make_grantable(Reason::Excluded, &ports)?;
+        fault::point("exclude", "kept-clear");
         for transport in transports.iter() {
             self.in_force.exclude(transport, range, Origin::New)?;
             excluded.push(transport);
             fault::point("exclude", &format!("excluded-{transport}"));
         }
-        let ports = RangeSet::from(range);
-        self.in_force.make_grantable(Reason::Excluded, &ports)?;
-        fault::point("exclude", "kept-clear");
         let add = |transport| {
             Change::AddExclusion(Exclusion {
                 transport,

@@ -4,6 +4,7 @@ mod addresses;
 mod automatic;
 mod before_attach;
 mod common;
+mod groups;
 mod in_use;
 mod kernel_sockets;
 mod limits;

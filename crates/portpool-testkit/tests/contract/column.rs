@@ -372,7 +372,7 @@ const COLUMNS: &[(&str, Embedded)] = &[
         NO_ADMIN,
     ),
     (
-        "persistent::attach_keeps_it_and_detach_asks_before_it_ends_it",
+        "persistent::attach_keeps_it_and_detach_tells_that_it_ends",
         NO_ADMIN,
     ),
     (

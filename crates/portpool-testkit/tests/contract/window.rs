@@ -276,7 +276,7 @@ fn a_window_is_opened_for_a_process_in_a_pid_namespace_below() {
     bare_case!(|arena| {
         let pool = reserve(arena, "40000-40003");
         let mut outer = Actor::start(ACTOR);
-        outer.ask("child-by n unshare --pid --fork").expect("child");
+        outer.ask("child-by n unshare -p -f").expect("child");
         outer.ask("in n socket s tcp4").expect("socket");
         let shell = children_of(outer.pid());
         let inner = children_of(shell[0])[0];

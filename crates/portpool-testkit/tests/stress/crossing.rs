@@ -264,7 +264,7 @@ pub(crate) fn bind(socket: &Socket, port: u16) -> bool {
     socket.bind(&address.into()).is_ok()
 }
 
-fn nothing_left(arena: &Arena, owner: Socket) {
+pub(crate) fn nothing_left(arena: &Arena, owner: Socket) {
     drop(owner);
     Census::await_nothing(arena);
     let owner = tcp();
@@ -273,14 +273,14 @@ fn nothing_left(arena: &Arena, owner: Socket) {
 
 /// How often which of the two won: a duel that one side always wins tests nothing.
 #[derive(Default)]
-struct Tally([u32; 4]);
+pub(crate) struct Tally([u32; 4]);
 
 impl Tally {
-    fn count(&mut self, left: bool, right: bool) {
+    pub(crate) fn count(&mut self, left: bool, right: bool) {
         self.0[usize::from(left) * 2 + usize::from(right)] += 1;
     }
 
-    fn print(&self, what: &str) {
+    pub(crate) fn print(&self, what: &str) {
         let [none, right, left, both] = self.0;
         println!("{what}: left {left}, right {right}, none {none}, both {both}");
         assert!(left > 0 && (right > 0 || both > 0), "one side never wins");

@@ -92,13 +92,17 @@ impl Bytes {
         Err(Code::INVAL)
     }
 
-    /// Writes the first bytes.
+    /// Writes the first bytes, or none.
     ///
     /// # Errors
     /// [`Code::FAULT`] if there is no room for them, or it cannot be written.
     pub(crate) fn write(self, bytes: &[u8]) -> Result<(), Code> {
         if self.is_null() || self.len < bytes.len() {
             return Err(Code::FAULT);
+        }
+        // What lies in two pages could be written in part.
+        if self.address % PAGE_SIZE + bytes.len() > PAGE_SIZE {
+            self.write_onto_itself(bytes.len())?;
         }
         let source = bytes.as_ptr().cast_mut();
         copy(Direction::Out, self.address, source, bytes.len())
@@ -109,9 +113,17 @@ impl Bytes {
         if self.is_null() || self.len < N {
             return Err(Code::FAULT);
         }
-        // Onto itself, without a look at what is in it: it may be output that nobody has set yet.
-        match transfer(Direction::Out, self.address, self.address, N) {
-            Err(Miss::Forbidden) => self.write(&self.read::<N>()?),
+        self.write_onto_itself(N)
+    }
+
+    /// Without a look at what is in it: it may be output that nobody has set yet.
+    fn write_onto_itself(self, len: usize) -> Result<(), Code> {
+        match transfer(Direction::Out, self.address, self.address, len) {
+            Err(Miss::Forbidden) => {
+                let mut bytes = vec![0; len];
+                copy(Direction::In, self.address, bytes.as_mut_ptr(), len)?;
+                copy(Direction::Out, self.address, bytes.as_mut_ptr(), len)
+            }
             answer => answer.map_err(|_| Code::FAULT),
         }
     }
@@ -214,6 +226,9 @@ fn vector(base: usize, len: usize) -> libc::iovec {
 const TEXT_CHUNK: usize = 256;
 /// Longer than any name or address.
 const TEXT_LEN_MAX: usize = 8192;
+
+/// No page is smaller.
+const PAGE_SIZE: usize = 4096;
 
 /// What a pipe always takes at once.
 const PIPE_SIZE: usize = 4096;

@@ -95,7 +95,6 @@ struct Named {
 
 #[derive(Debug, ReplyError)]
 #[zlink(interface = "io.portpool")]
-#[expect(dead_code, reason = "one of them is expected")]
 enum Refusal {
     Refused {
         reason: String,

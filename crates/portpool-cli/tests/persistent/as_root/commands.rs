@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::UdpSocket,
     os::unix::process::CommandExt,
     process::{Command, Stdio},
 };
@@ -71,6 +72,22 @@ fn an_exclusion_is_made_shown_and_ended() {
         let refused = place.refused("persist 40009");
         assert!(refused.contains("40000-40009 is excluded"), "{refused}");
         place.refused("unexclude 40000-40008/both");
+        place.done("unexclude 40000-40009/both");
+        place.assert_in_step("after its end");
+    });
+}
+
+/// As `netsh` refuses it: also where automatic choice picks, and nobody counted the bind when it was made.
+#[test]
+fn ports_in_use_are_not_excluded() {
+    in_arena!(|arena| {
+        let place = Place::new(arena);
+        let user = UdpSocket::bind("127.0.0.1:40007").expect("bind");
+        place.refused("exclude 40000-40009/both");
+        place.assert_in_step("after a refusal");
+        place.done("exclude 40000-40009/tcp");
+        drop(user);
+        place.done("exclude 40000-40009/udp");
         place.done("unexclude 40000-40009/both");
         place.assert_in_step("after its end");
     });

@@ -37,9 +37,9 @@ const PLACES: [(&str, &str, &[&str]); 4] = [
         "",
         &[
             "begun",
+            "kept-clear",
             "excluded-tcp",
             "excluded-udp",
-            "kept-clear",
             "committed",
         ],
     ),

@@ -232,6 +232,30 @@ fn thousands_of_records_are_put_back() {
     });
 }
 
+/// The kernel hears control codes from inside only: without records none are needed.
+#[test]
+fn a_pool_is_attached_from_outside_its_cgroup_as_long_as_there_is_nothing_to_put_back() {
+    in_bare_arena!(|arena| {
+        let inner = arena.cgroup().join("inner");
+        fs::create_dir(&inner).expect("make a cgroup");
+        let options = portpool_kernel::AttachOptions {
+            cgroup: Some(inner.clone()),
+            ..arena.options()
+        };
+        drop(portpool_keeper::store::Sqlite::open(&state(arena)).expect("records"));
+        attach(&options, Some(&state(arena))).expect("attach");
+        fs::write(inner.join("cgroup.procs"), "0").expect("enter");
+        persist(&mut admin(arena), "5000");
+        fs::write(arena.cgroup().join("cgroup.procs"), "0").expect("leave");
+        attach(&options, Some(&state(arena))).expect_err("from outside");
+        fs::write(inner.join("cgroup.procs"), "0").expect("enter");
+        assert_eq!(errno_of_bind(5000), libc::EACCES);
+        attach(&options, Some(&state(arena))).expect("from inside");
+        detach(arena.run(), false).expect("detach");
+        fs::write(arena.cgroup().join("cgroup.procs"), "0").expect("leave");
+    });
+}
+
 #[test]
 fn a_group_survives_with_its_block() {
     in_arena!(|arena| {

@@ -114,15 +114,17 @@ pub(crate) fn socket(transport: Transport) -> OwnedFd {
 /// Binds on loopback; port 0 leaves the choice to the kernel.
 pub(crate) fn bind_to(socket: &OwnedFd, port: u16) {
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-    loop {
+    for _ in 0..TRY_COUNT {
         match bind(socket, &address) {
             Ok(()) => return,
             // Whoever walks over the open files of all processes, as an attach elsewhere does, may
-            // hold the socket that was closed last for a moment longer.
-            Err(Errno::ADDRINUSE) if port != 0 => {}
+            // hold the socket that was closed last for a moment longer, also one of a block that an
+            // associated socket has port 0 of.
+            Err(Errno::ADDRINUSE) => {}
             Err(error) => panic!("bind to port {port}: {error}"),
         }
     }
+    panic!("bind to port {port}: in use");
 }
 
 /// The floor of all prices: what it takes to get one free port from the kernel and give it back.
@@ -203,4 +205,5 @@ pub(crate) const POOL_FIRST: u16 = 1024;
 pub(crate) const POOL_COUNT: u16 = 40_000 - POOL_FIRST;
 /// The largest block of held ports that is measured, and some.
 const OPEN_FILES_MIN: u64 = 16_500;
+const TRY_COUNT: u32 = 1_000_000;
 const RESERVATIONS_PER_SOCKET: usize = 32;

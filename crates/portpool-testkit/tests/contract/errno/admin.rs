@@ -1,12 +1,13 @@
 //! The rows of the control codes of administration.
 
-use std::{os::unix::process::CommandExt, process::Command};
+use std::{os::unix::process::CommandExt, process::Command, thread};
 
 use portpool::{
     Caller, Pool, PortRange, Refusal, Token, Transport,
     abi::{ControlCode, Lend, Operation, Origin, Persist, Ports, Window},
 };
 use portpool_testkit::{Actor, Errno};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use socket2::Socket;
 
 use super::{LEND, PERSIST, Seen, exhausted};
@@ -215,19 +216,15 @@ fn windows(pool: &Pool, seen: &mut Seen) {
     seen.note(WINDOW, Refusal::PoolFull, answer);
 }
 
-/// CAP_NET_ADMIN without CAP_NET_BIND_SERVICE.
-fn without_low_ports() -> Result<String, Errno> {
-    let mut command = Command::new("setpriv");
-    command.args(["--bounding-set", "-net_bind_service", ACTOR]);
-    let mut actor = Actor::spawn(&mut command);
-    actor.ask("socket s tcp4").expect("socket");
-    let persist = Persist {
-        range: "80".parse().expect("range"),
-        token: Token::new(71).expect("a token"),
-        group: None,
-        origin: Origin::New,
-    };
-    actor.ask(&order("s", ControlCode::Persist, &persist.to_bytes()))
+/// CAP_NET_ADMIN without CAP_NET_BIND_SERVICE, which a thread can give up by itself.
+fn without_low_ports() -> Result<(), Errno> {
+    let asking = thread::spawn(|| {
+        let mut sets = capabilities(None).expect("capget");
+        sets.effective.remove(CapabilitySet::NET_BIND_SERVICE);
+        set_capabilities(None, sets).expect("capset");
+        persist_raw(&tcp(), 80, 1, 71)
+    });
+    asking.join().expect("the asking thread")
 }
 
 fn samples() -> Vec<Sample> {

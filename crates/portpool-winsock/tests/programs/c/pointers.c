@@ -31,7 +31,7 @@ static void forbid_looking(void)
 static void run(void)
 {
     char *page = (char *)mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    char *unmapped = page + 4096, *read_only = page + 8192;
+    char *closed = page + 4096, *read_only = page + 8192;
     INET_PORT_RANGE range;
     INET_PORT_RESERVATION_INSTANCE out;
     struct sockaddr_in name;
@@ -41,9 +41,10 @@ static void run(void)
     SOCKET s;
     int i;
     CHECK(page != MAP_FAILED);
-    CHECK(munmap(unmapped, 4096) == 0);
+    /* Not unmapped: something else might be mapped there. What is at 8 is not mapped at all. */
+    CHECK(mprotect(closed, 4096, PROT_NONE) == 0);
     CHECK(mprotect(read_only, 4096, PROT_READ) == 0);
-    char *bad[] = {unmapped, unmapped - 2, (char *)8, (char *)-8};
+    char *bad[] = {closed, closed - 2, (char *)8, (char *)-8};
     start();
     s = socket(AF_INET, SOCK_STREAM, 0);
     range.StartPort = htons(25600);
@@ -51,9 +52,10 @@ static void run(void)
     memset(&name, 0, sizeof name);
     name.sin_family = AF_INET;
     /* A text that ends where its page does. */
-    memcpy(unmapped - 10, "127.0.0.1", 10);
-    CHECK(inet_addr(unmapped - 10) == htonl(INADDR_LOOPBACK));
-    memset(unmapped - 10, 'x', 10);
+    memcpy(closed - 10, "127.0.0.1", 10);
+    CHECK(inet_addr(closed - 10) == htonl(INADDR_LOOPBACK));
+    /* Nothing is written in part where only the rest cannot be written. */
+    memset(closed - 10, 'x', 10);
     for (i = 0; i < 4; i++) {
         FAILS(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, bad[i], 4, &out, 16, &bytes, NULL, NULL), WSAEFAULT);
         FAILS(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, &range, 4, bad[i], 16, &bytes, NULL, NULL), WSAEFAULT);
