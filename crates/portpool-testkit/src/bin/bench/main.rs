@@ -6,13 +6,14 @@
 //!
 //! - `meter`: rounds, medians, ratios.
 //! - `stage`: the pool, the two cgroups, the sockets.
-//! - `kernel`, `embedded`, `handover`, `bystander`, `memory`, `store`: what is measured.
+//! - `kernel`, `embedded`, `handover`, `keeper`, `bystander`, `memory`, `store`: what is measured.
 //! - `report`: the table and the file.
 #![forbid(unsafe_code)]
 
 mod bystander;
 mod embedded;
 mod handover;
+mod keeper;
 mod kernel;
 mod memory;
 mod meter;
@@ -53,6 +54,7 @@ fn run(arena: &Arena, options: &Options) -> ExitCode {
     handover::measure(&stage, &mut report);
     bystander::measure(&stage, &mut report);
     memory::measure(&stage, &mut report);
+    keeper::measure(&stage, &mut report);
     store::measure(&stage, &mut report);
     stage.leave();
     print!("{}", report.table());
