@@ -8,3 +8,4 @@ mod hostile;
 mod interop;
 mod starting;
 mod storm;
+mod winsock;
