@@ -1,15 +1,13 @@
 //! What outlives a boot: persistent blocks and exclusions.
 
-use portpool::{PortRange, PortSpec, Transport, Transports};
-use portpool_keeper::{
-    Admin, AdminError, StateDir,
-    admin::{Persist, Persisted},
-    store::Note,
-};
+use portpool::{PortRange, PortSpec, Token, Transport, Transports};
+use portpool_keeper::{Admin, AdminError, StateDir, admin::Persist};
 use portpool_kernel::RunDir;
+use portpool_varlink::calls;
 use serde_json::json;
 
 use crate::{
+    administrator::ask,
     args::{ExcludeArgs, PersistArgs, SpecArgs},
     exit::{Answer, Code, Failure},
     output,
@@ -24,12 +22,8 @@ pub(crate) fn persist(args: &PersistArgs) -> Answer {
         group,
         note: args.note.clone(),
     };
-    for made in open()?.persist(&persist)? {
-        let Persisted {
-            transport,
-            range,
-            token,
-        } = made;
+    for (transport, token) in make(&persist)? {
+        let range = persist.range;
         if args.json {
             output::print_json(&json!({
                 "transport": transport.to_string(),
@@ -48,14 +42,23 @@ pub(crate) fn persist(args: &PersistArgs) -> Answer {
 
 /// The command `unpersist`.
 pub(crate) fn unpersist(args: &SpecArgs) -> Answer {
-    open()?.unpersist(transports(args.spec), args.spec.range)?;
+    let (transports, range) = (transports(args.spec), args.spec.range);
+    if ask(&calls::Unpersist { transports, range })?.is_none() {
+        open()?.unpersist(transports, range)?;
+    }
     told(args.spec, args.json, "is not persistent any more")
 }
 
 /// The command `exclude`.
 pub(crate) fn exclude(args: &ExcludeArgs) -> Answer {
-    let note: Option<&Note> = args.note.as_ref();
-    open()?.exclude(transports(args.spec), args.spec.range, note)?;
+    let call = calls::Exclude {
+        transports: transports(args.spec),
+        range: args.spec.range,
+        note: args.note.as_ref().map(|note| note.text().to_owned()),
+    };
+    if ask(&call)?.is_none() {
+        open()?.exclude(call.transports, call.range, args.note.as_ref())?;
+    }
     told(
         args.spec,
         args.json,
@@ -65,10 +68,32 @@ pub(crate) fn exclude(args: &ExcludeArgs) -> Answer {
 
 /// The command `unexclude`.
 pub(crate) fn unexclude(args: &SpecArgs) -> Answer {
-    open()?.unexclude(transports(args.spec), args.spec.range)?;
+    let (transports, range) = (transports(args.spec), args.spec.range);
+    if ask(&calls::Unexclude { transports, range })?.is_none() {
+        open()?.unexclude(transports, range)?;
+    }
     told(args.spec, args.json, "is excluded no more")
 }
 
+fn make(persist: &Persist) -> Result<Vec<(Transport, Token)>, Failure> {
+    let call = calls::Persist {
+        transports: persist.transports,
+        range: persist.range,
+        group: persist.group,
+        note: persist.note.as_ref().map(|note| note.text().to_owned()),
+    };
+    if let Some(made) = ask(&call)? {
+        let blocks = made.blocks.iter();
+        return Ok(blocks.map(|made| (made.transport, made.token)).collect());
+    }
+    let made = open()?.persist(persist)?;
+    Ok(made
+        .iter()
+        .map(|made| (made.transport, made.token))
+        .collect())
+}
+
+/// To do it without a keeper.
 fn open() -> Result<Admin, Failure> {
     let state = StateDir::from_env().ok_or(AdminError::NoStateDir)?;
     Ok(Admin::open(&RunDir::from_env(), &state)?)

@@ -62,21 +62,23 @@ pub(crate) enum Command {
     /// Ends with status 1 if the pool cannot work as things are: the one that --pool or PORTPOOL_POOL
     /// names, or else the one that would be chosen.
     Doctor(LookArgs),
-    /// Make a block persistent: reserved until it is unpersisted, also after a reboot (as root).
+    /// Make a block persistent: reserved until it is unpersisted, also after a reboot (as root, or in
+    /// the group of the keeper).
     ///
     /// Nobody binds its ports plainly. A process with CAP_NET_ADMIN over the network namespace, or a
     /// member of the group, consumes it: with `portpool run -p`, or by associating a socket with its
     /// token, which is another after each boot.
     Persist(PersistArgs),
-    /// End a persistent block (as root).
+    /// End a persistent block (as root, or in the group of the keeper).
     ///
     /// Sockets bound to its ports keep them.
     Unpersist(SpecArgs),
-    /// Keep ports from automatic choice and from reservations, also after a reboot (as root).
+    /// Keep ports from automatic choice and from reservations, also after a reboot (as root, or in the
+    /// group of the keeper).
     ///
     /// Explicit binds succeed as ever. It is refused while a port is bound or reserved.
     Exclude(ExcludeArgs),
-    /// End an exclusion (as root).
+    /// End an exclusion (as root, or in the group of the keeper).
     Unexclude(SpecArgs),
     /// Attach the pool to this network namespace (as root).
     ///

@@ -91,7 +91,7 @@ impl Failure {
         self.message.as_deref().unwrap_or_default()
     }
 
-    fn no_pool() -> Failure {
+    pub(crate) fn no_pool() -> Failure {
         Failure::new(Code::NoPool, NO_POOL)
     }
 

@@ -3,6 +3,7 @@
 
 mod acquire;
 mod administer;
+mod administrator;
 mod args;
 mod attach;
 mod cgroup;

@@ -121,13 +121,13 @@ pub struct Release {
     pub range: PortRange,
 }
 
-/// Creates a persistent reservation.
+/// Creates persistent reservations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Persist {
-    /// Of which transport.
+    /// Of which transports: of all of them or of none.
     #[serde(with = "wire::text")]
-    pub transport: Transport,
+    pub transports: Transports,
     /// These ports.
     #[serde(with = "wire::range")]
     pub range: PortRange,
@@ -139,13 +139,31 @@ pub struct Persist {
     pub note: Option<String>,
 }
 
-/// Deletes a persistent reservation of exactly this range.
+/// What was made persistent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Persisted {
+    /// One for each transport.
+    pub blocks: Vec<Block>,
+}
+
+/// A persistent reservation of one transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// TCP or UDP.
+    #[serde(with = "wire::text")]
+    pub transport: Transport,
+    /// Valid until the pool is attached anew.
+    #[serde(with = "wire::text")]
+    pub token: Token,
+}
+
+/// Deletes the persistent reservations of exactly this range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unpersist {
-    /// Of which transport.
+    /// Of which transports: of all of them or of none.
     #[serde(with = "wire::text")]
-    pub transport: Transport,
+    pub transports: Transports,
     /// These ports.
     #[serde(with = "wire::range")]
     pub range: PortRange,
@@ -172,22 +190,25 @@ pub struct Named {
 }
 
 /// Keeps automatic choice and reservations away from ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exclude {
-    /// Of which transports.
+    /// Of which transports: of all of them or of none.
     #[serde(with = "wire::text")]
     pub transports: Transports,
     /// These ports.
     #[serde(with = "wire::range")]
     pub range: PortRange,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Ends what [`Exclude`] did, for exactly this range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unexclude {
-    /// Of which transports.
+    /// Of which transports: of all of them or of none.
     #[serde(with = "wire::text")]
     pub transports: Transports,
     /// These ports.
@@ -346,7 +367,7 @@ impl Method for Release {
 
 impl Method for Persist {
     const NAME: &'static str = "io.portpool.Persist";
-    type Reply = Named;
+    type Reply = Persisted;
 }
 
 impl Method for Unpersist {

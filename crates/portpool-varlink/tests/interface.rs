@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use portpool_varlink::{
     Call, Fault, INTERFACE, INTERFACE_NAME, SERVICE, ServiceAnswer, ServiceCard,
     calls::{
-        Acquire, Describe, Description, Done, Entry, EntryKind, Event, Exclude, Granted, Happened,
-        List, Lookup, Method, Named, Page, Persist, Release, Tenure, Unexclude, Unpersist, Watch,
-        What,
+        Acquire, Block, Describe, Description, Done, Entry, EntryKind, Event, Exclude, Granted,
+        Happened, List, Lookup, Method, Named, Page, Persist, Persisted, Release, Tenure,
+        Unexclude, Unpersist, Watch, What,
     },
 };
 use proptest::prelude::*;
@@ -53,15 +53,20 @@ fn every_method_has_the_parameters_and_the_reply_that_the_interface_says() {
     check(Acquire::NAME, keys(&acquire), keys(&granted));
     check(Release::NAME, keys(&Release { range }), keys(&Done {}));
     let persist = Persist {
-        transport,
+        transports,
         range,
         group: Some(1),
         note: text(),
     };
-    check(Persist::NAME, keys(&persist), keys(&Named { token }));
+    let block = Block { transport, token };
+    assert_eq!(keys(&block), members("Block"));
+    let persisted = Persisted {
+        blocks: vec![block],
+    };
+    check(Persist::NAME, keys(&persist), keys(&persisted));
     check(
         Unpersist::NAME,
-        keys(&Unpersist { transport, range }),
+        keys(&Unpersist { transports, range }),
         keys(&Done {}),
     );
     check(
@@ -71,7 +76,11 @@ fn every_method_has_the_parameters_and_the_reply_that_the_interface_says() {
     );
     check(
         Exclude::NAME,
-        keys(&Exclude { transports, range }),
+        keys(&Exclude {
+            transports,
+            range,
+            note: text(),
+        }),
         keys(&Done {}),
     );
     check(
@@ -234,7 +243,7 @@ proptest! {
         let Ok(range) = portpool_core::PortRange::from_numbers(first, count) else {
             return Ok(());
         };
-        let persist = Persist { transport: portpool_core::Transport::Udp, range, group, note };
+        let persist = Persist { transports: portpool_core::Transports::Udp, range, group, note };
         prop_assert_eq!(reread(&persist), persist);
         let exactly = Acquire::exactly(portpool_core::Transports::Both, range);
         let acquire = Acquire { wait_ms, ..exactly };

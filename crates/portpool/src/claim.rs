@@ -64,7 +64,7 @@ impl Pool {
         let (Err(error), Some(leg)) = (&refused, legs.first()) else {
             return refused;
         };
-        if !self.is_for_the_keeper(request, error) {
+        if !self.may_ask_keeper() || !self.is_for_the_keeper(request, error) {
             return refused;
         }
         let wait = keeper::left_until(deadline);

@@ -39,6 +39,7 @@ struct Shared {
     guards_caller: bool,
     is_strict: bool,
     may_take_ephemeral: bool,
+    may_ask_keeper: bool,
     run_dir: PathBuf,
     cookie: u64,
     /// Those of the namespace that placed last.
@@ -52,6 +53,7 @@ pub struct Builder {
     kind: Option<PoolKind>,
     is_strict: bool,
     may_take_ephemeral: bool,
+    does_without_keeper: bool,
     run_dir: Option<PathBuf>,
 }
 
@@ -85,6 +87,13 @@ impl Builder {
         self
     }
 
+    /// Whether the keeper, if there is one, is asked for ports that automatic choice could pick, which
+    /// takes its time. By default it is; otherwise they are refused at once.
+    pub fn ask_keeper(mut self, may_ask_keeper: bool) -> Builder {
+        self.does_without_keeper = !may_ask_keeper;
+        self
+    }
+
     /// Opens the pool of the calling thread's network namespace.
     ///
     /// # Errors
@@ -114,6 +123,7 @@ impl Builder {
             guards_caller,
             is_strict: self.is_strict,
             may_take_ephemeral: self.may_take_ephemeral,
+            may_ask_keeper: !self.does_without_keeper,
             run_dir,
             cookie,
             maps: Mutex::new(None),
@@ -426,6 +436,10 @@ impl Pool {
 
     pub(crate) fn run_dir(&self) -> &Path {
         &self.0.run_dir
+    }
+
+    pub(crate) fn may_ask_keeper(&self) -> bool {
+        self.0.may_ask_keeper
     }
 
     pub(crate) fn may_take_ephemeral(&self) -> bool {

@@ -2,8 +2,10 @@
 
 mod acquire;
 mod administration;
+mod commands;
 mod faults;
 mod hostile;
 mod interop;
 mod starting;
 mod storm;
+mod winsock;

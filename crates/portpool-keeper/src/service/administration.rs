@@ -42,30 +42,33 @@ impl Administration {
         administration
     }
 
-    /// Makes a block persistent.
-    pub(super) fn persist(&self, asked: &calls::Persist) -> Result<calls::Named, Fault> {
-        let invalid = |name: &str| Fault::InvalidParameter(name.to_owned());
-        let note = asked.note.as_deref().map(str::parse::<Note>).transpose();
+    /// Makes blocks persistent.
+    pub(super) fn persist(&self, asked: &calls::Persist) -> Result<calls::Persisted, Fault> {
         let persist = admin::Persist {
-            transports: asked.transport.into(),
+            transports: asked.transports,
             range: asked.range,
             group: asked.group,
-            note: note.map_err(|_| invalid("note"))?,
+            note: parse_note(asked.note.as_deref())?,
         };
         let made = self.with(|admin| admin.persist(&persist))?;
-        let token = made.first().map(|made| made.token);
-        let token = token.ok_or_else(|| Fault::Failed("no block was made".to_owned()))?;
-        Ok(calls::Named { token })
+        let blocks = made.iter().map(|made| calls::Block {
+            transport: made.transport,
+            token: made.token,
+        });
+        Ok(calls::Persisted {
+            blocks: blocks.collect(),
+        })
     }
 
-    /// Ends a persistent block.
-    pub(super) fn unpersist(&self, transport: Transport, range: PortRange) -> Result<(), Fault> {
-        self.with(|admin| admin.unpersist(transport.into(), range))
+    /// Ends persistent blocks.
+    pub(super) fn unpersist(&self, transports: Transports, range: PortRange) -> Result<(), Fault> {
+        self.with(|admin| admin.unpersist(transports, range))
     }
 
     /// Keeps automatic choice and reservations away.
-    pub(super) fn exclude(&self, transports: Transports, range: PortRange) -> Result<(), Fault> {
-        self.with(|admin| admin.exclude(transports, range, None))
+    pub(super) fn exclude(&self, asked: &calls::Exclude) -> Result<(), Fault> {
+        let note = parse_note(asked.note.as_deref())?;
+        self.with(|admin| admin.exclude(asked.transports, asked.range, note.as_ref()))
     }
 
     /// Ends that.
@@ -104,6 +107,11 @@ impl Administration {
     }
 }
 
+fn parse_note(text: Option<&str>) -> Result<Option<Note>, Fault> {
+    let note = text.map(str::parse::<Note>).transpose();
+    note.map_err(|_| Fault::InvalidParameter("note".to_owned()))
+}
+
 /// What the caller is answered.
 fn fault_of(error: AdminError) -> Fault {
     let message = error.to_string();
@@ -113,6 +121,9 @@ fn fault_of(error: AdminError) -> Fault {
         AdminError::SharingViolation { .. } => Fault::refused(Refusal::InUse, message),
         AdminError::NotFound { .. } => Fault::NotFound(message),
         AdminError::NotAttached => Fault::refused(Refusal::NotAttached, message),
+        AdminError::Open(error) if error.refusal() == Some(Refusal::NotAttached) => {
+            Fault::refused(Refusal::NotAttached, message)
+        }
         AdminError::Kernel(error) => match error.refusal() {
             Some(refusal) => Fault::refused(refusal, message),
             None => Fault::Failed(message),

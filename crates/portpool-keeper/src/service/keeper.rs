@@ -10,7 +10,7 @@ use portpool_varlink::{
     Fault,
     calls::{
         Description, Done, Entry, EntryKind, Exclude, List, Lookup, Named, Page, Persist,
-        Unexclude, Unpersist,
+        Persisted, Unexclude, Unpersist,
     },
 };
 
@@ -66,19 +66,19 @@ impl Keeper {
     }
 
     /// Makes a block persistent.
-    pub(super) fn persist(&self, asked: &Persist) -> Result<Named, Fault> {
+    pub(super) fn persist(&self, asked: &Persist) -> Result<Persisted, Fault> {
         self.timed(|| self.administration.persist(asked))
     }
 
     /// Ends a persistent block.
     pub(super) fn unpersist(&self, asked: Unpersist) -> Result<Done, Fault> {
-        self.timed(|| self.administration.unpersist(asked.transport, asked.range))?;
+        self.timed(|| self.administration.unpersist(asked.transports, asked.range))?;
         Ok(Done {})
     }
 
     /// Excludes ports.
-    pub(super) fn exclude(&self, asked: Exclude) -> Result<Done, Fault> {
-        self.timed(|| self.administration.exclude(asked.transports, asked.range))?;
+    pub(super) fn exclude(&self, asked: &Exclude) -> Result<Done, Fault> {
+        self.timed(|| self.administration.exclude(asked))?;
         Ok(Done {})
     }
 

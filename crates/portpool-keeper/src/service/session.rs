@@ -147,7 +147,7 @@ impl Session {
             "Exclude" => said(
                 &self
                     .for_administrators()?
-                    .exclude(parse::<Exclude>(call)?)?,
+                    .exclude(&parse::<Exclude>(call)?)?,
             ),
             "Unexclude" => said(
                 &self

@@ -222,10 +222,6 @@ impl Command {
     fn run(self, pool: &Pool, socket: &Arc<Socket>, report: &Report) -> Result<Done, Code> {
         match self {
             Command::Acquire(want) => {
-                let pool = match want {
-                    Want::Specific(_) => &startup::pool_for_exact_ports()?,
-                    Want::Wildcard(_) => pool,
-                };
                 let acquired = pool.acquire_on(socket, &want, Scope::Associated);
                 match (acquired, want) {
                     (Ok(block), _) => store(socket, &block, report.output),
@@ -272,8 +268,7 @@ fn ask(socket: &Arc<Socket>, range: PortRange, report: &Report) -> Result<Done, 
 
 /// Claims ports that were made grantable.
 pub(crate) fn claim(socket: &Socket, range: PortRange) -> Result<Block, Code> {
-    let pool = startup::pool_for_exact_ports()?;
-    let claimed = pool.acquire_on(socket, &Want::Specific(range), Scope::Associated);
+    let claimed = startup::pool()?.acquire_on(socket, &Want::Specific(range), Scope::Associated);
     claimed.map_err(|error| acquire_code(&error))
 }
 

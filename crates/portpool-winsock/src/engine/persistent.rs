@@ -17,13 +17,14 @@ pub(crate) fn create(transport: Transport, first: u16, count: u16) -> Result<Tok
     check(first, count)?;
     let range = PortRange::from_numbers(first, count).map_err(|_| Code::INVALID_PARAMETER)?;
     let persist = Persist {
-        transport,
+        transports: transport.into(),
         range,
         group: None,
         note: None,
     };
-    let named = Keeper.call(&persist).map_err(|no| code(&no))?;
-    Ok(named.token)
+    let made = Keeper.call(&persist).map_err(|no| code(&no))?;
+    let block = made.blocks.first();
+    Ok(block.ok_or(choices::KEEPER_FAILED)?.token)
 }
 
 /// The token of the block with exactly these ports.
@@ -52,7 +53,10 @@ pub(crate) fn lookup(transport: Transport, first: u16, count: u16) -> Result<Tok
 pub(crate) fn delete(transport: Transport, first: u16, count: u16) -> Result<(), Code> {
     check(first, count)?;
     let range = PortRange::from_numbers(first, count).map_err(|_| Code::NOT_FOUND)?;
-    let deleted = Keeper.call(&Unpersist { transport, range });
+    let deleted = Keeper.call(&Unpersist {
+        transports: transport.into(),
+        range,
+    });
     deleted.map(drop).map_err(|no| code(&no))
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use portpool::{Pool, PoolKind};
+use portpool::Pool;
 
 use super::sockets;
 use crate::{choices, codes::Code};
@@ -10,16 +10,7 @@ use crate::{choices, codes::Code};
 struct Started {
     count: u32,
     /// Opened when it is first needed.
-    pools: Option<Pools>,
-}
-
-/// The pool of this process, twice.
-#[derive(Clone)]
-struct Pools {
-    whole: Pool,
-    /// Finds no keeper and never waits: here it is the engine that asks the keeper, because it must be
-    /// able to do other things meanwhile. Exact ports are claimed without looking at the pool.
-    exact: Pool,
+    pool: Option<Pool>,
 }
 
 /// Counts one user more and says which version it gets.
@@ -54,7 +45,7 @@ pub(crate) fn clean_up() -> Result<(), Code> {
     }
     drop(started);
     sockets::close_all();
-    self::started().pools = None;
+    self::started().pool = None;
     Ok(())
 }
 
@@ -67,43 +58,25 @@ pub(crate) fn check() -> Result<(), Code> {
     }
 }
 
-/// The pool of this process, which does not change until WSACleanup.
+/// The pool of this process, which does not change until WSACleanup. It never waits: it is the engine
+/// that asks the keeper, because it must be able to do other things meanwhile.
 ///
 /// # Errors
 /// There is no pool that can be used.
 pub(crate) fn pool() -> Result<Pool, Code> {
-    Ok(pools()?.whole)
-}
-
-/// The same pool, to claim exact ports in without waiting.
-///
-/// # Errors
-/// As [`pool`].
-pub(crate) fn pool_for_exact_ports() -> Result<Pool, Code> {
-    Ok(pools()?.exact)
-}
-
-fn pools() -> Result<Pools, Code> {
     let mut started = started();
-    if let Some(pools) = &started.pools {
-        return Ok(pools.clone());
+    if let Some(pool) = &started.pool {
+        return Ok(pool.clone());
     }
-    let whole = Pool::open().map_err(|_| choices::SERVICE_UNREACHABLE)?;
-    let exact = match whole.kind() {
-        PoolKind::Embedded => whole.clone(),
-        kind => {
-            let exact = Pool::builder().kind(kind).run_dir(NO_DIRECTORY).open();
-            exact.map_err(|_| choices::SERVICE_UNREACHABLE)?
-        }
-    };
-    let pools = Pools { whole, exact };
-    started.pools = Some(pools.clone());
-    Ok(pools)
+    let pool = Pool::builder().ask_keeper(false).open();
+    let pool = pool.map_err(|_| choices::SERVICE_UNREACHABLE)?;
+    started.pool = Some(pool.clone());
+    Ok(pool)
 }
 
 /// The pool, if a reservation was asked for before.
 pub(crate) fn pool_if_open() -> Option<Pool> {
-    started().pools.as_ref().map(|pools| pools.whole.clone())
+    started().pool.clone()
 }
 
 fn started() -> MutexGuard<'static, Started> {
@@ -112,11 +85,8 @@ fn started() -> MutexGuard<'static, Started> {
 
 static STARTED: Mutex<Started> = Mutex::new(Started {
     count: 0,
-    pools: None,
+    pool: None,
 });
-
-/// What is no directory has no keeper in it, and never will.
-const NO_DIRECTORY: &str = "/dev/null";
 
 /// 2.2
 pub(crate) const VERSION_MAX: u16 = 0x0202;

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portpool::{Caller, Pool, PoolKind, PortRange, RangeSet, Refusal, Transports};
+use portpool::{Caller, Pool, PoolKind, PortRange, RangeSet, Refusal};
 use portpool_keeper::{Admin, AdminError, StateDir, admin::Persist};
 use portpool_kernel::Reason;
 use portpool_testkit::Arena;
@@ -159,18 +159,24 @@ impl<'a> Keeper<'a> {
             "io.portpool.Persist" => {
                 let persist: calls::Persist = parsed(said)?;
                 let made = self.admin().persist(&Persist {
-                    transports: Transports::from(persist.transport),
+                    transports: persist.transports,
                     range: persist.range,
                     group: None,
                     note: None,
                 });
-                let token = made.map_err(fault)?[0].token;
-                value(&calls::Named { token })
+                let blocks = made.map_err(fault)?.into_iter().map(|made| calls::Block {
+                    transport: made.transport,
+                    token: made.token,
+                });
+                value(&calls::Persisted {
+                    blocks: blocks.collect(),
+                })
             }
             "io.portpool.Unpersist" => {
                 let unpersist: calls::Unpersist = parsed(said)?;
-                let transports = Transports::from(unpersist.transport);
-                let gone = self.admin().unpersist(transports, unpersist.range);
+                let gone = self
+                    .admin()
+                    .unpersist(unpersist.transports, unpersist.range);
                 gone.map_err(fault)?;
                 Ok(Value::Object(Map::new()))
             }

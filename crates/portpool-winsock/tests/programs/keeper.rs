@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portpool::{PortRange, Refusal};
+use portpool::{PortRange, Refusal, Transport, Transports};
 use portpool_testkit::Arena;
 use portpool_varlink::{
     Call, Connection, Fault, Reply,
@@ -131,7 +131,8 @@ fn administer(arena: &Arena, method: &str, said: Value) -> Reply {
         Persist::NAME => {
             let persist: Persist = serde_json::from_value(said).expect("persist");
             let token = pool.new_persistent_token().expect("a token");
-            let (transport, range, group) = (persist.transport, persist.range, persist.group);
+            let transport = only(persist.transports);
+            let (range, group) = (persist.range, persist.group);
             let install = || pool.install_persistent(transport, range, token, group);
             let installed = install().or_else(|error| match error.refusal() {
                 Some(Refusal::Ephemeral) => {
@@ -140,11 +141,12 @@ fn administer(arena: &Arena, method: &str, said: Value) -> Reply {
                 }
                 _ => Err(error),
             });
-            installed.map(|()| json!({ "token": token.to_string() }))
+            let block = json!({ "transport": transport.to_string(), "token": token.to_string() });
+            installed.map(|()| json!({ "blocks": [block] }))
         }
         Unpersist::NAME => {
             let unpersist: Unpersist = serde_json::from_value(said).expect("unpersist");
-            pool.remove_persistent(unpersist.transport, unpersist.range)
+            pool.remove_persistent(only(unpersist.transports), unpersist.range)
                 .map(|()| json!({}))
         }
         other => panic!("called {other}"),
@@ -167,6 +169,14 @@ fn administer(arena: &Arena, method: &str, said: Value) -> Reply {
             }
         }
     }
+}
+
+/// Winsock names one with each call.
+fn only(transports: Transports) -> Transport {
+    let mut each = transports.iter();
+    let first = each.next().expect("a transport");
+    assert_eq!(each.next(), None);
+    first
 }
 
 fn make_grantable(arena: &Arena, range: PortRange) {

@@ -172,6 +172,36 @@ fn any_ports_come_from_the_ephemeral_range_only_if_asked_for() {
     });
 }
 
+#[test]
+fn a_pool_that_was_opened_so_asks_no_keeper() {
+    in_arena!(|arena: &Arena| {
+        let _keeper = Keeper::start(arena);
+        let before = reserved_ports();
+        let pool = |may_ask_keeper| {
+            let builder = portpool::Pool::builder().kind(portpool::PoolKind::Kernel);
+            let builder = builder.run_dir(arena.run().path()).ephemeral(true);
+            builder.ask_keeper(may_ask_keeper).open().unwrap()
+        };
+        let request = specific("40000-40003");
+        let any = Request {
+            transports: Transports::Tcp,
+            want: Want::Wildcard(portpool::Wildcard {
+                within: Some(range("41000-41999")),
+                ..portpool::Wildcard::new(portpool::PortCount::new(4).unwrap())
+            }),
+        };
+        let alone = pool(false);
+        let refused = alone.acquire(&request).unwrap_err();
+        assert_eq!(refused.refusal(), Some(Refusal::Ephemeral));
+        let refused = alone.acquire_timeout(&request, Scope::Associated, LONG);
+        assert_eq!(refused.unwrap_err().refusal(), Some(Refusal::Ephemeral));
+        alone.acquire(&any).unwrap_err();
+        assert_eq!(reserved_ports(), before);
+        drop(pool(true).acquire(&request).unwrap());
+        drop(pool(true).acquire(&any).unwrap());
+    });
+}
+
 fn specific(text: &str) -> Request {
     Request {
         transports: Transports::Tcp,

@@ -24,7 +24,8 @@ fn a_persistent_block_is_made_found_and_deleted_through_the_keeper() {
         let mut client = keeper.client();
         let made = client.call(&persist("45000-45003"), Some(LONG)).unwrap();
         let named = client.call(&lookup("45000-45003"), Some(LONG)).unwrap();
-        assert_eq!(named, made);
+        assert_eq!(made.blocks.len(), 1);
+        assert_eq!(named.token, made.blocks[0].token);
         let refused = TcpListener::bind((Ipv4Addr::LOCALHOST, 45001)).unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
         let overlap = client
@@ -43,9 +44,9 @@ fn a_persistent_block_is_made_found_and_deleted_through_the_keeper() {
         assert_eq!(entries.len(), 1);
         assert_eq!(entries[0].kind, EntryKind::Persistent);
         assert_eq!(entries[0].note.as_deref(), Some("for a test"));
-        assert_eq!(entries[0].token, Some(made.token));
+        assert_eq!(entries[0].token, Some(named.token));
         let delete = Unpersist {
-            transport: Transport::Tcp,
+            transports: Transports::Tcp,
             range: range("45000-45003"),
         };
         client.call(&delete, Some(LONG)).unwrap();
@@ -64,6 +65,7 @@ fn an_exclusion_keeps_reservations_away_until_it_ends() {
         let exclude = Exclude {
             transports,
             range: range("45000-45003"),
+            note: Some("for a printer".to_owned()),
         };
         client.call(&exclude, Some(LONG)).unwrap();
         drop(TcpListener::bind((Ipv4Addr::LOCALHOST, 45001)).unwrap());
@@ -74,13 +76,12 @@ fn an_exclusion_keeps_reservations_away_until_it_ends() {
         let refused = client.call(&acquire, Some(LONG)).unwrap_err();
         let refusal = refused.fault().unwrap().refusal();
         assert_eq!(refusal, Some(portpool::Refusal::InUse), "{refused}");
-        let kinds: Vec<_> = client
-            .list(Some(LONG))
-            .unwrap()
+        let listed = client.list(Some(LONG)).unwrap();
+        let listed: Vec<_> = listed
             .iter()
-            .map(|it| it.kind)
+            .map(|it| (it.kind, it.note.as_deref()))
             .collect();
-        assert_eq!(kinds, [EntryKind::Exclusion; 2]);
+        assert_eq!(listed, [(EntryKind::Exclusion, Some("for a printer")); 2]);
         let end = Unexclude {
             transports,
             range: range("45000-45003"),
@@ -95,17 +96,23 @@ fn only_root_and_the_group_administer_and_everybody_looks() {
     in_arena!(|arena: &Arena| {
         let keeper = Keeper::start_with(arena, &["--group", "7001"], &[]);
         let text = |call: &str| {
+            let transport = if call == "Lookup" {
+                "transport"
+            } else {
+                "transports"
+            };
             json!({ "method": format!("io.portpool.{call}"), "parameters": {
-            "transport": "tcp", "range": { "first": 45_000, "count": 4 } } })
+            transport: "tcp", "range": { "first": 45_000, "count": 4 } } })
             .to_string()
         };
         let (stranger, member) = ((7000, 7000), (7000, 7001));
         let refused = ask_as(&keeper, stranger, &text("Persist"));
         assert_eq!(refused["error"], "io.portpool.NotAllowed", "{refused}");
         let made = ask_as(&keeper, member, &text("Persist"));
-        assert!(made["parameters"]["token"].is_string(), "{made}");
+        let token = &made["parameters"]["blocks"][0]["token"];
+        assert!(token.is_string(), "{made}");
         let found = ask_as(&keeper, stranger, &text("Lookup"));
-        assert_eq!(found["parameters"], made["parameters"]);
+        assert_eq!(&found["parameters"]["token"], token);
         let refused = ask_as(&keeper, stranger, &text("Unpersist"));
         assert_eq!(refused["error"], "io.portpool.NotAllowed", "{refused}");
         // Root in a user namespace of its own is no root here.
@@ -283,7 +290,7 @@ fn answer_of(command: &mut Command) -> Value {
 
 fn persist(text: &str) -> Persist {
     Persist {
-        transport: Transport::Tcp,
+        transports: Transports::Tcp,
         range: range(text),
         group: None,
         note: Some("for a test".to_owned()),

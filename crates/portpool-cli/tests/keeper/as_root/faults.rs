@@ -90,11 +90,11 @@ fn killed_at_any_step_of_an_administrative_change_it_is_whole_or_absent() {
                 .client()
                 .call(&persist(range), Some(LONG))
                 .unwrap();
-            let transport = Transport::Tcp;
+            let transports = Transports::Tcp;
             die_in(
                 arena,
                 &format!("unpersist:{step}"),
-                &Unpersist { transport, range },
+                &Unpersist { transports, range },
             );
             let is_there = settled_block(arena, range);
             assert_eq!(is_there, step == "begun", "{step}");
@@ -103,11 +103,7 @@ fn killed_at_any_step_of_an_administrative_change_it_is_whole_or_absent() {
         let transports = Transports::Tcp;
         for step in ["begun", "kept-clear", "excluded-tcp", "committed"] {
             let range = fresh();
-            die_in(
-                arena,
-                &format!("exclude:{step}"),
-                &Exclude { transports, range },
-            );
+            die_in(arena, &format!("exclude:{step}"), &exclude(range));
             assert_eq!(
                 settled_exclusion(arena, range),
                 step == "committed",
@@ -119,7 +115,7 @@ fn killed_at_any_step_of_an_administrative_change_it_is_whole_or_absent() {
             let range = fresh();
             Keeper::start(arena)
                 .client()
-                .call(&Exclude { transports, range }, Some(LONG))
+                .call(&exclude(range), Some(LONG))
                 .unwrap();
             die_in(
                 arena,
@@ -136,12 +132,18 @@ fn killed_at_any_step_of_an_administrative_change_it_is_whole_or_absent() {
         let keeper = Keeper::start(arena);
         let mut client = keeper.client();
         for entry in client.list(Some(LONG)).unwrap() {
-            let (transport, range) = (entry.transport, entry.range);
+            let range = entry.range;
             match entry.kind {
                 EntryKind::Runtime => {}
                 EntryKind::Persistent => {
                     client
-                        .call(&Unpersist { transport, range }, Some(LONG))
+                        .call(
+                            &Unpersist {
+                                transports: entry.transport.into(),
+                                range,
+                            },
+                            Some(LONG),
+                        )
                         .unwrap();
                 }
                 EntryKind::Exclusion => {
@@ -196,9 +198,17 @@ fn settled_exclusion(arena: &Arena, range: PortRange) -> bool {
     is_listed
 }
 
+fn exclude(range: PortRange) -> Exclude {
+    Exclude {
+        transports: Transports::Tcp,
+        range,
+        note: None,
+    }
+}
+
 fn persist(range: PortRange) -> Persist {
     Persist {
-        transport: Transport::Tcp,
+        transports: Transports::Tcp,
         range,
         group: None,
         note: None,

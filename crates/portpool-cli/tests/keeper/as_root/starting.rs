@@ -137,6 +137,7 @@ fn a_store_that_cannot_be_read_stops_administration_and_nothing_else() {
         let exclude = portpool_varlink::calls::Exclude {
             transports: portpool::Transports::Tcp,
             range: "45000".parse().unwrap(),
+            note: None,
         };
         let refused = client.call(&exclude, Some(LONG)).unwrap_err();
         assert!(
