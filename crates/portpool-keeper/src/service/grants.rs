@@ -110,6 +110,7 @@ impl<W: World> Grants<W> {
         request: &Request,
         mut pause: impl FnMut(Duration) -> Woken,
     ) -> Result<Granted<W>, Fault> {
+        self.check_size(applicant, request)?;
         let start = Instant::now();
         let deadline = start + request.wait.min(WAIT_MAX);
         let mut step = PAUSE_MIN;
@@ -156,8 +157,10 @@ impl<W: World> Grants<W> {
         }
     }
 
-    /// Ends all that is not claimed: nobody is here any more to end it.
+    /// Ends all that is not claimed, and what has ended and was not looked at yet: nobody is here any more
+    /// to end it.
     pub(super) fn close(&self) {
+        self.sweep();
         let open = self.lock().unclaimed();
         for id in open {
             self.settle(id);
@@ -172,6 +175,24 @@ impl<W: World> Grants<W> {
     /// When there is something to sweep by the clock, in nanoseconds since boot.
     pub(super) fn next_deadline(&self) -> Option<u64> {
         self.lock().next_deadline()
+    }
+
+    /// Before anything is looked at, which takes time for each port.
+    fn check_size(&self, applicant: Applicant, request: &Request) -> Result<(), Fault> {
+        if applicant.is_administrator {
+            return Ok(());
+        }
+        let most = self.0.world.ports_per_uid().map_err(Fault::Failed)?;
+        match request.charge() > most {
+            false => Ok(()),
+            true => Err(Fault::refused(
+                Refusal::UidLimit,
+                format!(
+                    "{request}: uid {} gets at most {most} ports, TCP's and UDP's apart: ask for fewer",
+                    applicant.caller.uid
+                ),
+            )),
+        }
     }
 
     /// One try at it. `held` is the grant being prepared, kept between tries so that no new ephemeral
@@ -245,6 +266,7 @@ impl<W: World> Grants<W> {
         range: PortRange,
     ) -> Result<Result<Held<W>, Attempt<W>>, Fault> {
         let ephemeral = self.0.world.ephemeral().map_err(Fault::Failed)?;
+        let per_uid = self.0.world.ports_per_uid().map_err(Fault::Failed)?;
         let mut table = self.lock();
         if let Some((id, other)) = table.overlapping(range) {
             drop(table);
@@ -259,13 +281,14 @@ impl<W: World> Grants<W> {
                 _ => Attempt::Taken(why),
             }));
         }
-        table.check_limits(applicant, range, ephemeral)?;
-        let id = table.enter(Grant {
+        let grant = Grant {
             range,
             transports: request.transports,
             applicant,
             phase: Phase::Preparing,
-        });
+        };
+        table.check_limits(&grant, ephemeral, per_uid)?;
+        let id = table.enter(grant);
         if let Err(error) = notes::write(&self.0.notes, &table) {
             table.remove(id);
             return Err(Fault::Failed(format!(

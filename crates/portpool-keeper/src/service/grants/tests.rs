@@ -32,6 +32,10 @@ impl World for Arc<Fake> {
         Ok(range("40000-49999"))
     }
 
+    fn ports_per_uid(&self) -> Result<u32, String> {
+        Ok(1_024)
+    }
+
     fn is_kept(&self, range: PortRange) -> Result<bool, String> {
         Ok(!range.overlaps(self.ephemeral()?))
     }
@@ -401,6 +405,45 @@ fn the_next_keeper_ends_what_was_not_claimed_and_keeps_what_was() {
     next.sweep();
     assert_eq!(scene.world.made_grantable().unwrap(), RangeSet::new());
     drop((one, other));
+}
+
+#[test]
+fn what_the_kernel_would_not_grant_is_refused_before_anything_is_looked_at() {
+    let scene = scene();
+    let large = exactly("1000-2024");
+    scene.world.change(|it| it.in_use = range("2024").into());
+    let Err(refused) = scene.acquire(&large) else {
+        panic!("1025 ports were granted");
+    };
+    assert_eq!(refused.refusal(), Some(Refusal::UidLimit));
+    let administrator = Applicant {
+        is_administrator: true,
+        ..applicant(0)
+    };
+    let Err(refused) = scene.grants.acquire(administrator, &large, |_| Woken::Gone) else {
+        panic!("a port that is in use was granted");
+    };
+    assert_eq!(refused.refusal(), Some(Refusal::InUse));
+    let both = Request {
+        transports: Transports::Both,
+        ..exactly("1000-1512")
+    };
+    assert!(scene.acquire(&both).is_err());
+    assert!(scene.acquire(&exactly("1000-2023")).is_ok());
+}
+
+#[test]
+fn a_keeper_that_stops_takes_out_what_has_ended_and_keeps_what_lives() {
+    let scene = scene();
+    let held = [scene.window("40000-40003"), scene.window("41000")];
+    scene.world.change(|it| {
+        it.blocks = "40000-40003,41000".parse().unwrap();
+    });
+    drop(held);
+    assert_eq!(scene.grants.counts(), (0, 2));
+    scene.world.change(|it| it.blocks = range("41000").into());
+    scene.grants.close();
+    assert_eq!(scene.world.made_grantable().unwrap(), range("41000").into());
 }
 
 #[test]
