@@ -8,6 +8,7 @@
 mod notes;
 mod request;
 mod table;
+mod waiting;
 
 use std::{
     path::PathBuf,
@@ -21,6 +22,7 @@ use portpool_varlink::Fault;
 
 pub(super) use request::{Request, Want};
 use table::{Grant, Phase, Table};
+use waiting::Waiting;
 
 use super::{
     fault_point,
@@ -34,6 +36,7 @@ pub(super) struct Grants<W: World>(Arc<Inner<W>>);
 struct Inner<W> {
     world: W,
     table: Mutex<Table>,
+    waiting: Waiting,
     notes: PathBuf,
 }
 
@@ -90,6 +93,7 @@ impl<W: World> Grants<W> {
         let grants = Grants(Arc::new(Inner {
             world,
             table: Mutex::new(table),
+            waiting: Waiting::default(),
             notes,
         }));
         for id in ids {
@@ -115,6 +119,7 @@ impl<W: World> Grants<W> {
         let deadline = start + request.wait.min(WAIT_MAX);
         let mut step = PAUSE_MIN;
         let mut held = None;
+        let mut waits = None;
         loop {
             let (why, deadline) = match self.attempt(applicant, request, &mut held)? {
                 Attempt::Granted(granted) => return Ok(granted),
@@ -127,6 +132,9 @@ impl<W: World> Grants<W> {
                     true => Fault::refused(Refusal::InUse, why),
                     false => Fault::TimedOut(format!("waited in vain: {why}")),
                 });
+            }
+            if waits.is_none() && !request.wait.is_zero() {
+                waits = Some(self.0.waiting.enter(applicant)?);
             }
             if pause(step.min(left)) == Woken::Gone {
                 return Err(Fault::TimedOut("who asked is gone".to_owned()));

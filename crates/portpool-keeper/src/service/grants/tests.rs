@@ -432,6 +432,41 @@ fn what_the_kernel_would_not_grant_is_refused_before_anything_is_looked_at() {
     assert!(scene.acquire(&exactly("1000-2023")).is_ok());
 }
 
+/// Outside the ephemeral range nothing is entered for those that wait, and they are as many.
+#[test]
+fn one_user_has_only_so_many_requests_that_wait_whatever_the_ports() {
+    let scene = scene();
+    scene.world.change(|it| it.in_use = range("5000").into());
+    let wait = Request {
+        wait: Duration::from_secs(3600),
+        ..exactly("5000")
+    };
+    // Each asks for the next one while it waits itself.
+    fn depth(scene: &Scene, wait: &Request, applicant: Applicant, level: usize) -> (usize, Fault) {
+        let mut deepest = None;
+        let answer = scene.grants.acquire(applicant, wait, |_| {
+            if level < 20 {
+                deepest = Some(depth(scene, wait, applicant, level + 1));
+            }
+            Woken::Gone
+        });
+        let Err(fault) = answer else {
+            panic!("a port that is in use was granted");
+        };
+        deepest.unwrap_or((level, fault))
+    }
+    let (level, fault) = depth(&scene, &wait, applicant(1000), 0);
+    assert_eq!(level, 8);
+    assert!(matches!(fault, Fault::TooMany(_)), "{fault}");
+    // Their places are free again, and an administrator's are not counted.
+    assert_eq!(depth(&scene, &wait, applicant(1000), 0).0, 8);
+    let administrator = Applicant {
+        is_administrator: true,
+        ..applicant(1001)
+    };
+    assert_eq!(depth(&scene, &wait, administrator, 0).0, 20);
+}
+
 #[test]
 fn a_keeper_that_stops_takes_out_what_has_ended_and_keeps_what_lives() {
     let scene = scene();
