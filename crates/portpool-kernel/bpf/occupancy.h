@@ -133,8 +133,7 @@ struct block_walk {
 	u32 first;
 	u32 last;
 	u32 done;	/* words walked without conflict */
-	u16 restored;	/* on record already: whatever is bound stays bound */
-	u16 windowed;	/* through a window: its opener has swept the ports */
+	u32 restored;	/* on record already: whatever is bound stays bound */
 	u32 error;
 };
 
@@ -170,7 +169,8 @@ static __always_inline u64 used_in_word(struct block_walk *walk, u32 word, u64 m
  * Refuses a port that the kernel's automatic choice could still pick, now or after the ephemeral
  * range is widened, or may have picked before: it must be reserved from it now, and have been when
  * attach swept up what it had picked. What automatic choice had picked before is no matter for a
- * block that is put back, and was seen to by whoever opened a window.
+ * block that is put back. Through a window `kept` is the map `counting`: its opener has swept up the
+ * ports since their bits were set there, and nobody else is to claim them.
  */
 static long check_kept_clear(u32 step, void *context)
 {
@@ -180,7 +180,7 @@ static long check_kept_clear(u32 step, void *context)
 	u64 *swept = walk->kept ? bpf_map_lookup_elem(walk->kept, &word) : NULL;
 	u64 reserved = 0;
 
-	if (!swept || (mask & ~*swept && !walk->restored && !walk->windowed) || bpf_probe_read_kernel(&reserved, sizeof(reserved), walk->reserved + word) ||
+	if (!swept || (mask & ~*swept && !walk->restored) || bpf_probe_read_kernel(&reserved, sizeof(reserved), walk->reserved + word) ||
 	    mask & ~reserved) {
 		walk->error = E_ADDRNOTAVAIL;
 		return 1;

@@ -20,7 +20,7 @@ struct grant {
 	u32 slot;
 	bool shared;
 	bool restored;	/* as of struct block_walk */
-	bool windowed;
+	bool windowed;	/* the caller has a window for the block */
 	struct process root;
 };
 
@@ -166,14 +166,16 @@ static __noinline int claim(struct grant *grant, struct view *view)
 		.occupancy = occupancy_of(index, grant->transport & 1),
 		.counts = bpf_map_lookup_elem(&counts, &index),
 		.reserved = BPF_CORE_READ(net, ipv4.sysctl_local_reserved_ports),
-		.kept = bpf_map_lookup_elem(&kept, &index),
 		.transport = grant->transport & 1,
 		.first = view->first,
 		.last = (u32)view->first + view->count - 1,
 		.restored = grant->restored,
-		.windowed = grant->windowed,
 	};
 
+	if (grant->windowed)
+		walk.kept = bpf_map_lookup_elem(&counting, &index);
+	else
+		walk.kept = bpf_map_lookup_elem(&kept, &index);
 	return walk.occupancy ? claim_block(&walk) : E_NOBUFS;
 }
 

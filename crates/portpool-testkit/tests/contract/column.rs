@@ -511,6 +511,7 @@ const COLUMNS: &[(&str, Embedded)] = &[
         "wildcard::attach_and_detach_leave_the_reserved_ports_of_others_alone",
         Absent("nothing is attached"),
     ),
+    ("window::a_window_does_not_stand_in_for_the_sweep", NO_ADMIN),
     (
         "window::a_window_does_not_stand_in_for_the_sysctl",
         NO_ADMIN,

@@ -288,7 +288,6 @@ fn consume(pool: &Pool, seen: &mut Seen) {
     let full = exhausted();
     let answer = raw_associate(&full, token.value());
     seen.note(ASSOCIATE, Refusal::NoMemory, answer);
-    seen.note(BIND, Refusal::NoMemory, bind(&full, "[::1]:0"));
     seen.note(BIND, Refusal::NoMemory, bind(&full, "[::1]:26000"));
 }
 

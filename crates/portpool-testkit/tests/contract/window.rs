@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use portpool::{AdminError, Caller, Pool, Refusal, Scope, Transport, abi};
+use portpool::{AdminError, Caller, Pool, RangeSet, Refusal, Scope, Transport, abi};
+use portpool_kernel::{Reason, make_grantable};
 use portpool_testkit::{Actor, Errno};
 use socket2::Socket;
 
@@ -197,6 +198,34 @@ fn a_window_does_not_stand_in_for_the_sysctl() {
     });
 }
 
+/// Nor for the sweep: whoever has bound a port that is not counted would not be seen.
+#[test]
+fn a_window_does_not_stand_in_for_the_sweep() {
+    bare_case!(|arena| {
+        let pool = attach_ranges(arena, "20000-20999");
+        let stranger = tcp();
+        bind_port(&stranger, 40_001).expect("bind");
+        let reserved = fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports");
+        let reserved = reserved.expect("read the sysctl");
+        let reserved = format!("{},40000-40003", reserved.trim());
+        set_sysctl("ipv4/ip_local_reserved_ports", &reserved);
+        let owner = tcp();
+        let deadline = LATER + Pool::since_boot();
+        for ports in ["40000-40003", "40000"] {
+            pool.open_window(Transport::Tcp, range(ports), myself(), deadline)
+                .expect("open");
+            assert_eq!(refusal(&pool, &owner, &exactly(ports)), Refusal::Ephemeral);
+        }
+        let ports = RangeSet::from(range("40000-40003"));
+        make_grantable(arena.run(), Reason::Granted, &ports).expect("make them grantable");
+        assert_eq!(
+            refusal(&pool, &owner, &exactly("40000-40003")),
+            Refusal::InUse
+        );
+        acquire(&pool, &owner, "40000");
+    });
+}
+
 /// There is room for 1,024; those that have closed make room.
 #[test]
 fn windows_are_bounded_and_closed_ones_make_room() {
@@ -317,15 +346,11 @@ fn a_window_ends_with_the_pool() {
     });
 }
 
-/// A pool, and these ports kept from automatic choice since it was swept.
+/// A pool, and these ports kept from automatic choice and swept since.
 fn reserve(arena: &Stage<'_>, ports: &str) -> Pool {
     let pool = attach_ranges(arena, "20000-20999");
-    let reserved = fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports");
-    let reserved = reserved.expect("read the sysctl");
-    set_sysctl(
-        "ipv4/ip_local_reserved_ports",
-        &format!("{},{ports}", reserved.trim()),
-    );
+    make_grantable(arena.run(), Reason::Granted, &RangeSet::from(range(ports)))
+        .expect("make the ports grantable");
     pool
 }
 

@@ -1,8 +1,10 @@
 //! Administration at the same instant as claims and binds: of two who cross, never both win.
 
 use portpool::{
-    AcquireError, AdminError, Caller, Pool, PortRange, Refusal, Scope, Token, Transport, Want,
+    AcquireError, AdminError, Caller, Pool, PortRange, RangeSet, Refusal, Scope, Token, Transport,
+    Want,
 };
+use portpool_kernel::{Reason, make_grantable};
 use portpool_testkit::{Size, in_arena};
 use socket2::Socket;
 
@@ -139,9 +141,8 @@ fn of_two_deletions_exactly_one_ends_the_block() {
 fn a_window_is_used_once_however_many_threads_try() {
     in_arena!(|arena| {
         let ephemeral = "40000-40003";
-        let path = "/proc/sys/net/ipv4/ip_local_reserved_ports";
-        let reserved = std::fs::read_to_string(path).expect("read the sysctl");
-        std::fs::write(path, format!("{},{ephemeral}", reserved.trim())).expect("write it");
+        let ports = RangeSet::from(ephemeral.parse::<PortRange>().expect("range"));
+        make_grantable(arena.run(), Reason::Granted, &ports).expect("make them grantable");
         let pool = arena.pool();
         let (owner, other) = (tcp(), tcp());
         let caller = myself();

@@ -20,7 +20,8 @@ fn the_keeper_attaches_where_nothing_is_attached() {
         let keeper = Keeper::start(arena);
         let description = keeper.client().call(&Describe {}, Some(LONG)).unwrap();
         assert!(description.attached);
-        assert_eq!(description.namespace, arena.pool().netns_cookie());
+        let cookie = portpool_kernel::NetNamespace::current().unwrap().cookie;
+        assert_eq!(description.namespace, cookie);
     });
 }
 
