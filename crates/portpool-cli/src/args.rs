@@ -110,6 +110,32 @@ pub(crate) enum Command {
     Rest,
 }
 
+impl Command {
+    /// Whether it makes files that everybody is to read and root alone to write, whatever the umask is
+    /// that it was started with. Programs that it runs keep that one.
+    pub(crate) fn makes_shared_files(&self) -> bool {
+        match self {
+            Command::Attach(_)
+            | Command::Detach(_)
+            | Command::Keeper(_)
+            | Command::Persist(_)
+            | Command::Unpersist(_)
+            | Command::Exclude(_)
+            | Command::Unexclude(_) => true,
+            Command::Run(_)
+            | Command::Acquire(_)
+            | Command::Hold(_)
+            | Command::Rest
+            | Command::Reservations(_)
+            | Command::Port(_)
+            | Command::Status(_)
+            | Command::Doctor(_)
+            | Command::Completions(_)
+            | Command::Man(_) => false,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]

@@ -35,7 +35,11 @@ use args::{Cli, Command};
 use clap::Parser;
 
 fn main() -> ExitCode {
-    exit::code(match Cli::parse().command {
+    let command = Cli::parse().command;
+    if command.makes_shared_files() {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    }
+    exit::code(match command {
         Command::Run(args) => run::run(&args),
         Command::Acquire(args) => acquire::acquire(&args),
         Command::Hold(args) => hold::hold(&args),

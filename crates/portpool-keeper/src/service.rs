@@ -27,6 +27,7 @@ use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use portpool::{Pool, PoolKind};
 use portpool_kernel::{AttachOptions, NetNamespace};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
 pub use exposition::MetricsAddress;
@@ -37,8 +38,16 @@ use crate::{
 };
 
 use self::{
-    access::Access, administration::Administration, grants::Grants, hub::Hub, keeper::Keeper,
-    limits::STACK_SIZE, listener::Listener, metrics::Metrics, pool_world::PoolWorld, seats::Seats,
+    access::Access,
+    administration::Administration,
+    grants::Grants,
+    hub::Hub,
+    keeper::Keeper,
+    limits::{DESCRIPTORS, STACK_SIZE},
+    listener::Listener,
+    metrics::Metrics,
+    pool_world::PoolWorld,
+    seats::Seats,
     stop::Stop,
 };
 
@@ -107,6 +116,7 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
     log::start();
     let stop = Stop::on_signals()
         .map_err(|cause| KeeperError::step("wait for signals".to_owned(), cause))?;
+    take_descriptors();
     let run = &options.attach.run;
     make_run_dir(run.path())?;
     let listener = Listener::open(run.path(), passed)?;
@@ -193,6 +203,28 @@ fn sweep_pause(keeper: &Keeper) -> Duration {
     next.map_or(SWEEP_PAUSE_MAX, |it| {
         it.clamp(SWEEP_PAUSE_MIN, SWEEP_PAUSE_MAX)
     })
+}
+
+/// Makes room for all connections at once, each with what may come beside a call: otherwise some users
+/// could take every descriptor, and those kept for root as well.
+fn take_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= DESCRIPTORS) {
+        return;
+    }
+    let most = limit
+        .maximum
+        .map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    let raised = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(most),
+            ..limit
+        },
+    );
+    if raised.is_err() || most < DESCRIPTORS {
+        tracing::warn!("fewer than {DESCRIPTORS} descriptors: raise the hard limit (ulimit -Hn)");
+    }
 }
 
 fn make_run_dir(path: &std::path::Path) -> Result<(), KeeperError> {

@@ -154,7 +154,12 @@ fn steps(
     }
     let maps = pools.maps(namespace.cookie)?;
     let mut ledger = Ledger::open(run, namespace.cookie)?;
-    let entries = entries(&ledger, before.is_some(), &pool.ranges, put_back.as_ref())?;
+    // Of a pool that is gone only the sysctl may be left.
+    let present = match before.is_some() {
+        true => grant::without_lost_windows(&ledger, &maps)?,
+        false => Entries::default(),
+    };
+    let entries = entries(present, &pool.ranges, put_back.as_ref())?;
     undo.ledger = Some((ledger.entries().clone(), before.is_some()));
     let reserved = sysctl::reserved()?;
     let kept_clear = entries.of(Reason::Attached).difference(&reserved);
@@ -216,17 +221,11 @@ fn new_pool(pools: &Pools) -> Result<PoolConfig, Error> {
 
 /// What is to be kept from automatic choice.
 fn entries(
-    ledger: &Ledger,
-    is_running: bool,
+    mut entries: Entries,
     ranges: &RangeSet,
     put_back: Option<&PutBack<'_>>,
 ) -> Result<Entries, Failed> {
     let attached = sysctl::kept_clear(ranges, sysctl::ephemeral()?);
-    // Of a pool that is gone only the sysctl may be left.
-    let mut entries = match is_running {
-        true => ledger.entries().clone(),
-        false => Entries::default(),
-    };
     if let Some(put_back) = put_back {
         entries = entries
             .with(Reason::Persistent, put_back.persistent.clone())

@@ -77,7 +77,7 @@ fn change(
     };
     let maps = pools.maps(namespace.cookie)?;
     let mut ledger = Ledger::open(run, namespace.cookie)?;
-    let before = ledger.entries().clone();
+    let before = without_lost_windows(&ledger, &maps)?;
     let entries = before.clone().with(reason, edit(before.of(reason)));
     if entries == before && ledger.is_in_force()? {
         return Ok(());
@@ -106,6 +106,21 @@ fn change(
         drop(enter(&mut ledger, &maps, before));
     }
     done
+}
+
+/// What is entered, without ports of windows whose entries somebody has taken out and that nobody has
+/// claimed: entered again, they would be claimed on what was counted before. Without their entries the
+/// windows grant nothing.
+pub(crate) fn without_lost_windows(ledger: &Ledger, maps: &PoolMaps) -> Result<Entries, Failed> {
+    let granted = ledger.entries().of(Reason::Granted);
+    // In this order: what has lost its entry is not claimed any more.
+    let lost = ledger.lost()?.intersection(granted);
+    let lost = match lost.is_empty() {
+        true => lost,
+        false => lost.difference(&maps.claimed()?),
+    };
+    let rest = granted.difference(&lost);
+    Ok(ledger.entries().clone().with(Reason::Granted, rest))
 }
 
 /// Makes the sysctl have the entries, and the pool grant nothing that it does not have.

@@ -8,6 +8,7 @@
 mod notes;
 mod request;
 mod table;
+mod waiting;
 
 use std::{
     path::PathBuf,
@@ -21,6 +22,7 @@ use portpool_varlink::Fault;
 
 pub(super) use request::{Request, Want};
 use table::{Grant, Phase, Table};
+use waiting::Waiting;
 
 use super::{
     fault_point,
@@ -34,6 +36,7 @@ pub(super) struct Grants<W: World>(Arc<Inner<W>>);
 struct Inner<W> {
     world: W,
     table: Mutex<Table>,
+    waiting: Waiting,
     notes: PathBuf,
 }
 
@@ -90,6 +93,7 @@ impl<W: World> Grants<W> {
         let grants = Grants(Arc::new(Inner {
             world,
             table: Mutex::new(table),
+            waiting: Waiting::default(),
             notes,
         }));
         for id in ids {
@@ -110,10 +114,12 @@ impl<W: World> Grants<W> {
         request: &Request,
         mut pause: impl FnMut(Duration) -> Woken,
     ) -> Result<Granted<W>, Fault> {
+        self.check_size(applicant, request)?;
         let start = Instant::now();
         let deadline = start + request.wait.min(WAIT_MAX);
         let mut step = PAUSE_MIN;
         let mut held = None;
+        let mut waits = None;
         loop {
             let (why, deadline) = match self.attempt(applicant, request, &mut held)? {
                 Attempt::Granted(granted) => return Ok(granted),
@@ -126,6 +132,9 @@ impl<W: World> Grants<W> {
                     true => Fault::refused(Refusal::InUse, why),
                     false => Fault::TimedOut(format!("waited in vain: {why}")),
                 });
+            }
+            if waits.is_none() && !request.wait.is_zero() {
+                waits = Some(self.0.waiting.enter(applicant)?);
             }
             if pause(step.min(left)) == Woken::Gone {
                 return Err(Fault::TimedOut("who asked is gone".to_owned()));
@@ -156,8 +165,10 @@ impl<W: World> Grants<W> {
         }
     }
 
-    /// Ends all that is not claimed: nobody is here any more to end it.
+    /// Ends all that is not claimed, and what has ended and was not looked at yet: nobody is here any more
+    /// to end it.
     pub(super) fn close(&self) {
+        self.sweep();
         let open = self.lock().unclaimed();
         for id in open {
             self.settle(id);
@@ -172,6 +183,24 @@ impl<W: World> Grants<W> {
     /// When there is something to sweep by the clock, in nanoseconds since boot.
     pub(super) fn next_deadline(&self) -> Option<u64> {
         self.lock().next_deadline()
+    }
+
+    /// Before anything is looked at, which takes time for each port.
+    fn check_size(&self, applicant: Applicant, request: &Request) -> Result<(), Fault> {
+        if applicant.is_administrator {
+            return Ok(());
+        }
+        let most = self.0.world.ports_per_uid().map_err(Fault::Failed)?;
+        match request.charge() > most {
+            false => Ok(()),
+            true => Err(Fault::refused(
+                Refusal::UidLimit,
+                format!(
+                    "{request}: uid {} gets at most {most} ports, TCP's and UDP's apart: ask for fewer",
+                    applicant.caller.uid
+                ),
+            )),
+        }
     }
 
     /// One try at it. `held` is the grant being prepared, kept between tries so that no new ephemeral
@@ -245,6 +274,7 @@ impl<W: World> Grants<W> {
         range: PortRange,
     ) -> Result<Result<Held<W>, Attempt<W>>, Fault> {
         let ephemeral = self.0.world.ephemeral().map_err(Fault::Failed)?;
+        let per_uid = self.0.world.ports_per_uid().map_err(Fault::Failed)?;
         let mut table = self.lock();
         if let Some((id, other)) = table.overlapping(range) {
             drop(table);
@@ -259,13 +289,14 @@ impl<W: World> Grants<W> {
                 _ => Attempt::Taken(why),
             }));
         }
-        table.check_limits(applicant, range, ephemeral)?;
-        let id = table.enter(Grant {
+        let grant = Grant {
             range,
             transports: request.transports,
             applicant,
             phase: Phase::Preparing,
-        });
+        };
+        table.check_limits(&grant, ephemeral, per_uid)?;
+        let id = table.enter(grant);
         if let Err(error) = notes::write(&self.0.notes, &table) {
             table.remove(id);
             return Err(Fault::Failed(format!(

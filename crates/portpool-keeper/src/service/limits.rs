@@ -8,6 +8,10 @@ pub(super) const CONNECTIONS_MAX: u32 = 512;
 pub(super) const CONNECTIONS_KEPT_FOR_ROOT: u32 = 32;
 /// Connections of one user other than root.
 pub(super) const CONNECTIONS_PER_UID_MAX: u32 = 32;
+/// Descriptors for all of these: the socket, its process, what comes beside a call, a bell to wait on; and
+/// some for the rest.
+pub(super) const DESCRIPTORS: u64 =
+    CONNECTIONS_MAX as u64 * (3 + portpool_varlink::DESCRIPTOR_COUNT_MAX as u64) + 256;
 
 /// Requests for ports that wait or were granted and are not claimed yet, of one user other than root.
 pub(super) const GRANTS_PER_UID_MAX: usize = 8;

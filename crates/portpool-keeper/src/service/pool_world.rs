@@ -72,6 +72,11 @@ impl World for PoolWorld {
         range.ok_or_else(|| format!("{EPHEMERAL}: unexpected text {text:?}"))
     }
 
+    fn ports_per_uid(&self) -> Result<u32, String> {
+        let overview = self.pool.overview().map_err(text)?;
+        Ok(overview.config.limits.ports_per_uid_max)
+    }
+
     fn is_kept(&self, range: PortRange) -> Result<bool, String> {
         let range = RangeSet::from(range);
         let attached = portpool_kernel::kept_for(&self.run, Reason::Attached).map_err(text)?;

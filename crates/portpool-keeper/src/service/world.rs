@@ -19,6 +19,9 @@ pub(super) trait World: Send + Sync + 'static {
     /// Where automatic choice picks from.
     fn ephemeral(&self) -> Result<PortRange, String>;
 
+    /// How many ports the kernel grants one user without privilege.
+    fn ports_per_uid(&self) -> Result<u32, String>;
+
     /// Whether automatic choice was kept from all of these when sockets were last swept: then anybody
     /// may claim them.
     fn is_kept(&self, range: PortRange) -> Result<bool, String>;

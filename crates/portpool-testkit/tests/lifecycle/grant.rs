@@ -8,7 +8,8 @@ use std::{
 };
 
 use portpool::{
-    Pool, Port, PortRange, RangeSet, Refusal, Request, Reservation, Transport, Transports, Want,
+    Caller, Pool, Port, PortRange, RangeSet, Refusal, Request, Reservation, Transport, Transports,
+    Want,
 };
 use portpool_kernel::{
     AttachOptions, Reason, attach, detach, keep_exactly, kept_for, let_go, make_grantable,
@@ -157,6 +158,57 @@ fn a_port_whose_entry_was_lost_is_swept_before_it_is_granted_again() {
     });
 }
 
+/// Nor through a window that was opened before the entry went.
+#[test]
+fn a_window_over_a_port_whose_entry_was_lost_grants_nothing() {
+    in_arena!(|arena| {
+        let (pool, run) = (arena.pool(), arena.run());
+        make_grantable(run, Reason::Granted, &set("40000")).expect("make grantable");
+        let later = Pool::since_boot() + 600_000_000_000;
+        let range: PortRange = "40000".parse().expect("range");
+        pool.open_window(Transport::Tcp, range, myself(), later)
+            .expect("open a window");
+        let kept: RangeSet = reserved().parse().expect("ports");
+        let edited = kept.difference(&set("40000"));
+        fs::write(RESERVED, format!("{edited}\n")).expect("take one out");
+        fs::write(PORT_RANGE, "40000 40001").expect("narrow the range");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 9_000)).expect("listen");
+        let address = listener.local_addr().expect("address");
+        let streams = [(); 2].map(|()| TcpStream::connect(address).expect("connect"));
+        // Mends what is entered, and has no reason of its own to count sockets.
+        let_go(run, Reason::Persistent, &set("51000")).expect("mend");
+        assert_eq!(refusal(&pool, "40000"), Refusal::Ephemeral);
+        make_grantable(run, Reason::Granted, &set("40000")).expect("make grantable again");
+        assert_eq!(refusal(&pool, "40000"), Refusal::InUse);
+        drop(streams);
+        drop(acquire(&pool, "40000").expect("acquire when it is closed"));
+    });
+}
+
+/// What has been claimed stays guarded, whoever took its entry out meanwhile.
+#[test]
+fn a_block_claimed_through_a_window_gets_its_entry_back() {
+    in_arena!(|arena| {
+        let (pool, run) = (arena.pool(), arena.run());
+        make_grantable(run, Reason::Granted, &set("40000-40001")).expect("make grantable");
+        let later = Pool::since_boot() + 600_000_000_000;
+        let range: PortRange = "40000-40001".parse().expect("range");
+        pool.open_window(Transport::Tcp, range, myself(), later)
+            .expect("open a window");
+        let block = acquire(&pool, "40000-40001").expect("acquire");
+        fs::write(RESERVED, "\n").expect("empty the sysctl");
+        for mend in 0..2 {
+            match mend {
+                0 => let_go(run, Reason::Persistent, &set("51000")).expect("mend"),
+                _ => drop(arena.attach()),
+            }
+            assert!(covers("40000-40001"), "{mend}: {}", reserved());
+            fs::write(RESERVED, "\n").expect("empty the sysctl");
+        }
+        drop(block);
+    });
+}
+
 #[test]
 fn ten_thousand_single_ports_are_made_grantable_and_let_go() {
     in_arena!(|arena| {
@@ -275,6 +327,18 @@ fn covers(ports: &str) -> bool {
 
 fn set(ports: &str) -> RangeSet {
     ports.parse().expect("ports")
+}
+
+/// This process, as windows name it.
+fn myself() -> Caller {
+    let stat = fs::read_to_string("/proc/self/stat").expect("stat");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let start = fields.split_whitespace().nth(19).expect("a start");
+    Caller {
+        uid: rustix::process::geteuid().as_raw(),
+        pid: std::process::id(),
+        start_ticks: start.parse().expect("a number"),
+    }
 }
 
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";

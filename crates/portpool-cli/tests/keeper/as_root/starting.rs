@@ -2,12 +2,15 @@
 
 use std::{
     fs,
-    os::unix::net::{UnixDatagram, UnixListener},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixDatagram, UnixListener},
+    },
     process::Command,
     time::Duration,
 };
 
-use portpool_testkit::{Arena, in_arena};
+use portpool_testkit::{Arena, in_arena, in_bare_arena};
 use portpool_varlink::{Client, calls::Describe};
 
 use crate::kit::{Keeper, LONG, socket_of, until};
@@ -40,6 +43,45 @@ fn a_keeper_that_is_told_to_stop_leaves_no_socket_and_one_that_was_killed_does_n
         assert!(Client::connect(&socket_of(arena), LONG).is_err());
         let keeper = Keeper::start(arena);
         keeper.client().call(&Describe {}, Some(LONG)).unwrap();
+    });
+}
+
+#[test]
+fn everybody_reaches_a_keeper_that_was_started_with_a_strict_umask() {
+    in_bare_arena!(|arena: &Arena| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "umask 077 && exec env \"$@\"", "sh"]);
+        let mut keeper = Keeper::spawn_by(command, arena, &[], &[]);
+        until("the keeper serves", || {
+            keeper.log().contains("the keeper is ready")
+        });
+        let mode = fs::metadata(arena.run().path())
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o755);
+        assert!(keeper.stop().success());
+    });
+}
+
+#[test]
+fn a_keeper_takes_descriptors_enough_for_all_its_connections() {
+    in_arena!(|arena: &Arena| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "ulimit -S -n 256 && exec env \"$@\"", "sh"]);
+        let keeper = Keeper::spawn_by(command, arena, &[], &[]);
+        until("the keeper serves", || {
+            keeper.log().contains("the keeper is ready")
+        });
+        let limits = fs::read_to_string(format!("/proc/{}/limits", keeper.pid())).unwrap();
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"));
+        let soft = line
+            .and_then(|line| line.split_whitespace().next())
+            .unwrap();
+        // 512 connections, each with a process, a bell and the 4 descriptors of a call.
+        assert!(soft.parse::<u64>().unwrap() >= 512 * 7, "{limits}");
     });
 }
 

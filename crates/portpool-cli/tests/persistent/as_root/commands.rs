@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::UdpSocket,
-    os::unix::process::CommandExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     process::{Command, Stdio},
 };
 
@@ -167,6 +167,38 @@ fn records_follow_into_a_new_network_namespace() {
         assert!(output.status.success(), "{text}{}", stderr(&output));
         assert!(text.contains("persistent block 5000-5003"), "{text}");
         place.assert_in_step("in the first namespace");
+    });
+}
+
+/// Of a root whose umask closes everything, and of one whose umask opens everything.
+#[test]
+fn everybody_may_look_and_root_alone_may_write_whatever_the_umask() {
+    in_bare_arena!(|arena| {
+        let place = Place::new(arena);
+        for umask in ["077", "000"] {
+            let attach = format!("umask {umask} && exec \"$0\" \"$@\"");
+            let mut command = Command::new("/bin/sh");
+            command
+                .args(["-c", &attach, env!("CARGO_BIN_EXE_portpool")])
+                .args(["attach", "--private-mounts", "--cgroup"])
+                .arg(arena.cgroup())
+                .env("PORTPOOL_STATE_DIR", &place.state);
+            let output = command.output().expect("run portpool");
+            assert!(output.status.success(), "{}", stderr(&output));
+            let mut looks = place.command("reservations --json");
+            let output = looks.uid(65_534).gid(65_534).output().expect("run");
+            assert!(
+                output.status.success(),
+                "umask {umask}: {}",
+                stderr(&output)
+            );
+            for entry in fs::read_dir(arena.run().path()).expect("run directory") {
+                let entry = entry.expect("entry");
+                let mode = entry.metadata().expect("metadata").permissions().mode();
+                assert_eq!(mode & 0o022, 0, "umask {umask}: {:?}", entry.path());
+            }
+            place.done("detach");
+        }
     });
 }
 

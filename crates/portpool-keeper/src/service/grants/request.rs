@@ -61,6 +61,19 @@ impl Request {
             wait: wait.min(WAIT_MAX),
         })
     }
+
+    /// What the kernel charges for it: each transport has ports of its own.
+    pub(super) fn charge(&self) -> u32 {
+        let count = match self.want {
+            Want::Exactly(range) => range.count(),
+            Want::Any(wanted) => wanted.count,
+        };
+        charge(count, self.transports)
+    }
+}
+
+pub(super) fn charge(count: PortCount, transports: Transports) -> u32 {
+    transports.iter().map(|_| u32::from(count.number())).sum()
 }
 
 impl fmt::Display for Request {

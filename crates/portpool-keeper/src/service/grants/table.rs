@@ -9,6 +9,7 @@ use portpool_varlink::Fault;
 use super::{
     super::limits::{EPHEMERAL_SHARE_PERCENT, GRANTS_MAX, GRANTS_PER_UID_MAX},
     Applicant,
+    request::charge,
 };
 
 /// All grants, by number.
@@ -57,6 +58,10 @@ impl Grant {
             },
             phase: Phase::Claimed,
         }
+    }
+
+    fn charge(&self) -> u32 {
+        charge(self.range.count(), self.transports)
     }
 
     fn is_claimed(&self) -> bool {
@@ -152,10 +157,13 @@ impl Table {
     /// What stands against one more.
     pub(super) fn check_limits(
         &self,
-        applicant: Applicant,
-        range: PortRange,
+        more: &Grant,
         ephemeral: PortRange,
+        ports_per_uid: u32,
     ) -> Result<(), Fault> {
+        let Grant {
+            range, applicant, ..
+        } = *more;
         let unclaimed = || self.grants.values().filter(|grant| !grant.is_claimed());
         let uid = applicant.caller.uid;
         let own = unclaimed().filter(|grant| grant.applicant.caller.uid == uid);
@@ -173,11 +181,23 @@ impl Table {
         if applicant.is_administrator {
             return Ok(());
         }
-        let others = self
-            .grants
-            .values()
-            .filter(|it| !it.applicant.is_administrator);
-        let taken: u32 = others
+        let others = || {
+            let grants = self.grants.values();
+            grants.filter(|grant| !grant.applicant.is_administrator)
+        };
+        // More than that the kernel would refuse: it would only be in the way of others.
+        let own = others().filter(|grant| grant.applicant.caller.uid == uid);
+        let own: u32 = own.map(Grant::charge).sum();
+        if own + more.charge() > ports_per_uid {
+            return Err(Fault::refused(
+                Refusal::UidLimit,
+                format!(
+                    "{range}: uid {uid} gets at most {ports_per_uid} ports, TCP's and UDP's apart, and has \
+                     {own} from automatic choice: release some"
+                ),
+            ));
+        }
+        let taken: u32 = others()
             .map(|grant| u32::from(grant.range.count().number()))
             .sum();
         let share = u32::from(ephemeral.count().number()) * EPHEMERAL_SHARE_PERCENT / 100;
@@ -222,13 +242,13 @@ mod tests {
     #[test]
     fn one_user_has_only_so_many_requests_that_are_not_claimed() {
         let mut table = Table::default();
+        const PORTS_PER_UID: u32 = 1_024;
         let per_uid = GRANTS_PER_UID_MAX as u16;
         let ids: Vec<u64> = (0..per_uid)
             .map(|n| table.enter(grant(40_000 + n, 1, 1000)))
             .collect();
         let more = |table: &Table, uid| {
-            let it = grant(45_000, 1, uid);
-            table.check_limits(it.applicant, it.range, ephemeral())
+            table.check_limits(&grant(45_000, 1, uid), ephemeral(), PORTS_PER_UID)
         };
         assert!(matches!(more(&table, 1000), Err(Fault::TooMany(_))));
         assert_eq!((more(&table, 1001), more(&table, 0)), (Ok(()), Ok(())));
@@ -242,9 +262,9 @@ mod tests {
 
     #[test]
     fn users_together_leave_automatic_choice_its_ports() {
+        const PORTS_PER_UID: u32 = 3_000;
         let mut table = Table::default();
-        let check =
-            |table: &Table, it: Grant| table.check_limits(it.applicant, it.range, ephemeral());
+        let check = |table: &Table, it: Grant| table.check_limits(&it, ephemeral(), PORTS_PER_UID);
         let refused = check(&table, grant(40_000, 2501, 1000)).unwrap_err();
         assert_eq!(refused.refusal(), Some(Refusal::SharedLimit));
         assert_eq!(check(&table, grant(40_000, 2501, 0)), Ok(()));
@@ -252,6 +272,26 @@ mod tests {
         table.set_phase(id, Phase::Claimed);
         assert!(check(&table, grant(43_000, 501, 1001)).is_err());
         assert_eq!(check(&table, grant(43_000, 500, 1001)), Ok(()));
+    }
+
+    #[test]
+    fn one_user_takes_no_more_than_the_kernel_would_grant() {
+        let mut table = Table::default();
+        let check = |table: &Table, it: Grant| table.check_limits(&it, ephemeral(), 100);
+        let refused = check(&table, grant(40_000, 101, 1000)).unwrap_err();
+        assert_eq!(refused.refusal(), Some(Refusal::UidLimit));
+        let both = |count, uid| Grant {
+            transports: Transports::Both,
+            ..grant(41_000, count, uid)
+        };
+        assert!(check(&table, both(51, 1000)).is_err());
+        assert_eq!(check(&table, both(50, 1000)), Ok(()));
+        let id = table.enter(grant(40_000, 60, 1000));
+        table.set_phase(id, Phase::Claimed);
+        assert!(check(&table, grant(41_000, 41, 1000)).is_err());
+        assert_eq!(check(&table, grant(41_000, 40, 1000)), Ok(()));
+        assert_eq!(check(&table, grant(41_000, 100, 1001)), Ok(()));
+        assert_eq!(check(&table, grant(41_000, 101, 0)), Ok(()));
     }
 
     #[test]

@@ -32,6 +32,10 @@ impl World for Arc<Fake> {
         Ok(range("40000-49999"))
     }
 
+    fn ports_per_uid(&self) -> Result<u32, String> {
+        Ok(1_024)
+    }
+
     fn is_kept(&self, range: PortRange) -> Result<bool, String> {
         Ok(!range.overlaps(self.ephemeral()?))
     }
@@ -401,6 +405,80 @@ fn the_next_keeper_ends_what_was_not_claimed_and_keeps_what_was() {
     next.sweep();
     assert_eq!(scene.world.made_grantable().unwrap(), RangeSet::new());
     drop((one, other));
+}
+
+#[test]
+fn what_the_kernel_would_not_grant_is_refused_before_anything_is_looked_at() {
+    let scene = scene();
+    let large = exactly("1000-2024");
+    scene.world.change(|it| it.in_use = range("2024").into());
+    let Err(refused) = scene.acquire(&large) else {
+        panic!("1025 ports were granted");
+    };
+    assert_eq!(refused.refusal(), Some(Refusal::UidLimit));
+    let administrator = Applicant {
+        is_administrator: true,
+        ..applicant(0)
+    };
+    let Err(refused) = scene.grants.acquire(administrator, &large, |_| Woken::Gone) else {
+        panic!("a port that is in use was granted");
+    };
+    assert_eq!(refused.refusal(), Some(Refusal::InUse));
+    let both = Request {
+        transports: Transports::Both,
+        ..exactly("1000-1512")
+    };
+    assert!(scene.acquire(&both).is_err());
+    assert!(scene.acquire(&exactly("1000-2023")).is_ok());
+}
+
+/// Outside the ephemeral range nothing is entered for those that wait, and they are as many.
+#[test]
+fn one_user_has_only_so_many_requests_that_wait_whatever_the_ports() {
+    let scene = scene();
+    scene.world.change(|it| it.in_use = range("5000").into());
+    let wait = Request {
+        wait: Duration::from_secs(3600),
+        ..exactly("5000")
+    };
+    // Each asks for the next one while it waits itself.
+    fn depth(scene: &Scene, wait: &Request, applicant: Applicant, level: usize) -> (usize, Fault) {
+        let mut deepest = None;
+        let answer = scene.grants.acquire(applicant, wait, |_| {
+            if level < 20 {
+                deepest = Some(depth(scene, wait, applicant, level + 1));
+            }
+            Woken::Gone
+        });
+        let Err(fault) = answer else {
+            panic!("a port that is in use was granted");
+        };
+        deepest.unwrap_or((level, fault))
+    }
+    let (level, fault) = depth(&scene, &wait, applicant(1000), 0);
+    assert_eq!(level, 8);
+    assert!(matches!(fault, Fault::TooMany(_)), "{fault}");
+    // Their places are free again, and an administrator's are not counted.
+    assert_eq!(depth(&scene, &wait, applicant(1000), 0).0, 8);
+    let administrator = Applicant {
+        is_administrator: true,
+        ..applicant(1001)
+    };
+    assert_eq!(depth(&scene, &wait, administrator, 0).0, 20);
+}
+
+#[test]
+fn a_keeper_that_stops_takes_out_what_has_ended_and_keeps_what_lives() {
+    let scene = scene();
+    let held = [scene.window("40000-40003"), scene.window("41000")];
+    scene.world.change(|it| {
+        it.blocks = "40000-40003,41000".parse().unwrap();
+    });
+    drop(held);
+    assert_eq!(scene.grants.counts(), (0, 2));
+    scene.world.change(|it| it.blocks = range("41000").into());
+    scene.grants.close();
+    assert_eq!(scene.world.made_grantable().unwrap(), range("41000").into());
 }
 
 #[test]
