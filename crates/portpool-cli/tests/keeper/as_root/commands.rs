@@ -135,6 +135,25 @@ fn root_does_without_a_keeper_that_left_its_socket() {
     });
 }
 
+#[test]
+fn a_command_in_another_network_namespace_is_not_about_the_pool_of_this_keeper() {
+    in_arena!(|arena: &Arena| {
+        let _keeper = Keeper::start(arena);
+        let mut command = Command::new("unshare");
+        command
+            .args(["-n", env!("CARGO_BIN_EXE_portpool"), "persist", "45000"])
+            .env(
+                "PORTPOOL_STATE_DIR",
+                arena.run().path().with_file_name("elsewhere"),
+            )
+            .stdin(Stdio::null());
+        // There is none there.
+        let refused = command.output().expect("run unshare");
+        assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+        assert!(arena.pool().reservations().unwrap().is_empty());
+    });
+}
+
 fn run(state: &Path, who: Option<(u32, u32)>, line: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portpool"));
     command
