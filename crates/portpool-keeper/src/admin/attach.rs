@@ -32,6 +32,10 @@ pub fn attach(options: &AttachOptions, state: Option<&StateDir>) -> Result<Reatt
     let Some(state) = state else {
         return without_records(options, Vec::new());
     };
+    if state.path().is_dir() {
+        let trust = AdminError::failed("trust the directory of the records");
+        state.check_owner().map_err(trust)?;
+    }
     // Where nothing can be written nobody else writes either.
     let lock = match state.path().is_dir() {
         true => Lock::open(state).ok(),

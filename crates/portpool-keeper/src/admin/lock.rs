@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::store::StateDir;
 
@@ -20,6 +20,7 @@ impl Lock {
             let mut builder = fs::DirBuilder::new();
             builder.recursive(true).mode(0o700).create(state.path())?;
         }
+        state.check_owner()?;
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -27,6 +28,7 @@ impl Lock {
             .write(true)
             // Who can open it can lock it.
             .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(state.lock())?;
         Ok(Lock(file))
     }

@@ -1,7 +1,8 @@
 //! Where the records are.
 
 use std::{
-    env, fs,
+    env, fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -38,6 +39,22 @@ impl StateDir {
     /// The file with the records.
     pub fn store(&self) -> PathBuf {
         self.0.join("store.sqlite")
+    }
+
+    /// Refuses a directory that somebody else could put files into, or take them from.
+    pub(crate) fn check_owner(&self) -> io::Result<()> {
+        let about = fs::metadata(&self.0)?;
+        let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&about.uid());
+        if is_ours && about.mode() & 0o022 == 0 {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "{} belongs to user {} with mode {:o}: make it root's, writable by nobody else (chown 0, chmod go-w), or \
+             name another directory in PORTPOOL_STATE_DIR",
+            self.0.display(),
+            about.uid(),
+            about.mode() & 0o7777
+        )))
     }
 
     pub(crate) fn lock(&self) -> PathBuf {

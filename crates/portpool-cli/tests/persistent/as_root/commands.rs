@@ -77,6 +77,34 @@ fn an_exclusion_is_made_shown_and_ended() {
     });
 }
 
+#[test]
+fn records_are_not_kept_where_somebody_else_could_write_them() {
+    in_arena!(|arena| {
+        let place = Place::new(arena);
+        place.done("persist 5000-5003");
+        let state = &place.state;
+        for (owner, mode) in [(65_534, 0o700), (0, 0o777)] {
+            std::os::unix::fs::chown(state, Some(owner), None).expect("chown");
+            fs::set_permissions(state, fs::Permissions::from_mode(mode)).expect("chmod");
+            for line in ["persist 6000", "unpersist 5000-5003", "exclude 6000"] {
+                let refused = place.refused(line);
+                assert!(refused.contains("writable by nobody else"), "{refused}");
+            }
+        }
+        std::os::unix::fs::chown(state, Some(0), None).expect("chown");
+        fs::set_permissions(state, fs::Permissions::from_mode(0o700)).expect("chmod");
+        let lock = state.join("lock");
+        fs::remove_file(&lock).expect("remove");
+        let elsewhere = state.join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, &lock).expect("link");
+        place.refused("persist 6000");
+        assert!(!elsewhere.exists(), "the link was followed");
+        fs::remove_file(&lock).expect("remove");
+        place.done("unpersist 5000-5003");
+        place.assert_in_step("once it is in order");
+    });
+}
+
 /// As `netsh` refuses it: also where automatic choice picks, and nobody counted the bind when it was made.
 #[test]
 fn ports_in_use_are_not_excluded() {

@@ -136,11 +136,10 @@ fn receive(socket: &OwnedFd) -> Option<OwnedFd> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut bytes)];
     recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC).ok()?;
-    let rights = control.drain().find_map(|message| match message {
+    control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
         _ => None,
-    });
-    rights
+    })
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);
