@@ -174,7 +174,10 @@ fn a_full_disk_is_told_and_changes_nothing() {
         let place = Place::new(arena);
         std::fs::create_dir(&place.state).expect("make the directory");
         let state = place.state.display().to_string();
-        run("mount", &["-t", "tmpfs", "-o", "size=192k", "none", &state]);
+        run(
+            "mount",
+            &["-t", "tmpfs", "-o", "size=192k,mode=0700", "none", &state],
+        );
         place.done("persist 5000-5003");
         std::fs::write(place.state.join("ballast"), vec![0; 1 << 20]).expect_err("fill it");
         for line in ["persist 6000", "exclude 6000"] {
