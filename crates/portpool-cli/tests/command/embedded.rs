@@ -317,9 +317,19 @@ fn acquire_while_holds_for_an_ancestor_and_says_whom_from() {
         assert_eq!(script.end(), Some(0));
         until(|| TcpListener::bind((Ipv4Addr::LOCALHOST, first)).is_ok());
         until(|| is_gone(holder));
-        let refused = stage.portpool("acquire -t 1 --while 1");
-        let is_child_of_1 = std::os::unix::process::parent_id() == 1;
-        assert!(is_child_of_1 || stderr(&refused).contains("ancestor") || refused.status.success());
+        let mut stranger = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .expect("start sleep");
+        let refused = stage.portpool(&format!("acquire -t 1 --while {}", stranger.id()));
+        stranger.kill().expect("kill");
+        stranger.wait().expect("wait");
+        assert!(!refused.status.success());
+        assert!(
+            stderr(&refused).contains("ancestor"),
+            "{}",
+            stderr(&refused)
+        );
     }
 }
 
