@@ -59,10 +59,10 @@ static void do_persistent(const char *what, const char *transport, unsigned star
 }
 
 static void obey(const char *order) {
-    char word[5][64];
+    char word[5][200];
     unsigned first = 0, second = 0;
     memset(word, 0, sizeof word);
-    sscanf(order, "%63s %63s %63s %63s %63s", word[0], word[1], word[2], word[3], word[4]);
+    sscanf(order, "%199s %199s %199s %199s %199s", word[0], word[1], word[2], word[3], word[4]);
     first = (unsigned)atoi(word[2]);
     second = (unsigned)atoi(word[3]);
     if (strcmp(word[0], "acquire") == 0) {

@@ -238,10 +238,12 @@ static void *ask_in_thread(void *order) {
 void case_130(void) {
     const char *seed_text = getenv("PORTPOOL_SEED");
     unsigned seed = seed_text == NULL ? 20260101u : (unsigned)strtoul(seed_text, NULL, 10), index;
-    char file[64], order[128];
+    const char *directory = getenv("PORTPOOL_CONFORMANCE_SAMPLES");
+    char file[160], order[220];
     struct answer *other;
     thread_name thread;
-    snprintf(file, sizeof file, "/tmp/portpool-conformance-%u", own_pid());
+    EXPECT(directory != NULL);
+    EXPECT((size_t)snprintf(file, sizeof file, "%s/owners-%u", directory, own_pid()) < sizeof file);
     owners = shared_words(file, 2 * PORTS);
     snprintf(order, sizeof order, "random %u %d %s", seed, RANDOM_STEPS, file);
     thread = start_thread(ask_in_thread, order);
