@@ -163,7 +163,9 @@ fn port_zero_gets_what_the_options_say() {
     let stage = Stage::new(Who::Nobody);
     let zero = |held: &[&str], transport| {
         let report = stage.act(held, &["zero", "127.0.0.1", "2", transport]);
-        given(&report)
+        let given = given(&report);
+        assert_eq!(given.len(), 3, "{report:?}");
+        given
             .iter()
             .all(|it| *it != 0 && !report.ports.contains(it))
     };
