@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::{Port, PortRange};
+use crate::{Port, PortRange, RangeSet};
 
 /// One bit for each of the 65,536 port numbers: bit `p % 64` of word `p / 64` is port `p`.
 ///
@@ -85,6 +85,13 @@ impl PortBitmap {
     /// Whether no bit is set.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
+    }
+}
+
+impl From<&PortBitmap> for RangeSet {
+    fn from(bitmap: &PortBitmap) -> RangeSet {
+        let ports = PortRange::ALL.ports().filter(|port| bitmap.contains(*port));
+        ports.map(PortRange::single).collect()
     }
 }
 

@@ -491,3 +491,56 @@ fn answer_of(technique: Technique) -> Answer {
         _ => Answer::Done,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rustix::net::sockopt;
+
+    use super::*;
+
+    #[test]
+    fn a_server_past_both_windows_is_alone_whoever_got_in() {
+        for (at_bind, is_before) in [(true, true), (true, false), (false, true), (false, false)] {
+            let guard = Guard::hold_any(Transport::Tcp).expect("hold");
+            let port = guard.port().number();
+            let mut held = Held::new(guard, false).expect("held");
+            let server = plain(Transport::Tcp, Family::V4).expect("socket");
+            let (socket, _) = Socket::new(server.as_fd()).expect("a socket");
+            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+            let mut intruders = Vec::new();
+            let mut pass = |is_entered: bool, act: &dyn Fn() -> io::Result<()>| {
+                held.window(socket, &address, || {
+                    if is_entered && is_before {
+                        intruders.push(entered(port));
+                    }
+                    act()?;
+                    if is_entered && !is_before {
+                        intruders.push(entered(port));
+                    }
+                    Ok(())
+                })
+            };
+            pass(at_bind, &|| socket.bind(&address)).expect("bind");
+            pass(!at_bind, &|| socket.listen(1)).expect("listen");
+            let when = format!("at bind {at_bind}, before {is_before}");
+            let intruder = intruders.pop().expect("it tried");
+            // A server that listens lets in nobody, even while its guard does.
+            assert_eq!(intruder.is_ok(), at_bind || is_before, "{when}");
+            entered(port).expect_err("another one");
+            if let Ok(intruder) = intruder {
+                rustix::net::listen(&intruder, 1).expect_err("the one that got in");
+            }
+        }
+    }
+
+    /// Somebody of the same user with both options, who has the best chances.
+    fn entered(port: u16) -> io::Result<OwnedFd> {
+        let socket = plain(Transport::Tcp, Family::V4)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        sockopt::set_socket_reuseport(&socket, true)?;
+        bind_to(&socket, Family::V4, port)?;
+        Ok(socket)
+    }
+}

@@ -10,6 +10,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use portpool_core::{Port, Transport};
@@ -37,6 +38,8 @@ pub(crate) struct Supervisor {
     /// The first is of our own program.
     groups: Vec<Group>,
     may_untie: bool,
+    /// When it was last tried to hold ports again.
+    regained: Instant,
     /// Where supervisors inside this one come in.
     reception: Option<OwnedFd>,
 }
@@ -88,6 +91,7 @@ impl Supervisor {
         Ok(Supervisor {
             groups: vec![Group::own(held, options)],
             may_untie,
+            regained: Instant::now(),
             reception: None,
         })
     }
@@ -129,7 +133,16 @@ impl Supervisor {
     fn wait(&mut self, listener: &Listener, stop: &OwnedFd) -> Event {
         loop {
             let is_short = self.all_held().any(|held| held.wants_regain());
-            let timeout = is_short.then_some(REGAIN_INTERVAL);
+            // By the clock: calls that come one after the other must not put it off.
+            if is_short && self.regained.elapsed() >= REGAIN_INTERVAL {
+                self.all_held().for_each(Held::regain);
+                self.regained = Instant::now();
+            }
+            let left = REGAIN_INTERVAL.saturating_sub(self.regained.elapsed());
+            let timeout = is_short.then_some(Timespec {
+                tv_sec: 0,
+                tv_nsec: left.subsec_nanos().into(),
+            });
             let mut watched = vec![
                 PollFd::new(listener, PollFlags::IN),
                 PollFd::new(stop, PollFlags::IN),
@@ -139,7 +152,7 @@ impl Supervisor {
             let reception = self.reception.iter();
             watched.extend(reception.map(|it| PollFd::new(it, PollFlags::IN)));
             match poll(&mut watched, timeout.as_ref()) {
-                Ok(0) => self.all_held().for_each(Held::regain),
+                Ok(0) => {}
                 Ok(_) => {
                     let seen: Vec<PollFlags> = watched.iter().map(PollFd::revents).collect();
                     match (seen[0].contains(PollFlags::IN), seen[0].is_empty()) {
@@ -358,7 +371,4 @@ fn may_untie() -> io::Result<bool> {
 /// As many as a user may nest or run beside each other inside one.
 const GUEST_COUNT_MAX: usize = 256;
 /// How long a port whose swapped-in socket was closed may stay without a guard.
-const REGAIN_INTERVAL: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 20_000_000,
-};
+const REGAIN_INTERVAL: Duration = Duration::from_millis(20);

@@ -18,8 +18,9 @@ use crate::{
 
 /// The births and deaths of reservations in all pools of a run directory, as they happen.
 ///
-/// There is one reader at a time: a second one is refused. While there is none nothing is told;
-/// whoever opens this therefore looks at the reservations after it has.
+/// There is one reader at a time: a second one is refused. While there is none nothing is told, or
+/// after one that was killed nothing that is kept; whoever opens this therefore looks at the
+/// reservations after it has.
 pub struct Events {
     ring: RingBuf<MapData>,
     state: Object,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use portpool_core::abi;
+use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Failed, Step};
 
@@ -84,7 +85,16 @@ impl RunDir {
             fs::create_dir_all(&self.0).step(what)?;
             fs::set_permissions(&self.0, fs::Permissions::from_mode(0o755)).step(what)?;
         }
-        let path = self.0.join("lock");
+        self.locked("lock", FlockOperation::LockExclusive)
+    }
+
+    /// Takes the lock of the one reader of events, or says that another has it.
+    pub(crate) fn lock_events(&self) -> Result<File, Failed> {
+        self.locked("events-lock", FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn locked(&self, name: &str, how: FlockOperation) -> Result<File, Failed> {
+        let path = self.0.join(name);
         let what = || format!("lock {}", path.display());
         let file = File::options()
             .create(true)
@@ -94,23 +104,7 @@ impl RunDir {
             .mode(0o600)
             .open(&path)
             .step(what)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).step(what)?;
-        Ok(file)
-    }
-
-    /// Takes the lock of the one reader of events, or says that another has it.
-    pub(crate) fn lock_events(&self) -> Result<File, Failed> {
-        let path = self.0.join("events-lock");
-        let what = || format!("lock {}", path.display());
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .step(what)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-            .step(what)?;
+        flock(&file, how).step(what)?;
         Ok(file)
     }
 

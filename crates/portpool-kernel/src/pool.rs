@@ -3,7 +3,7 @@
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use portpool_core::{
-    Port, PortBitmap, PortRange, RangeSet, Transport,
+    Port, PortBitmap, RangeSet, Transport,
     abi::{
         COUNTS_SIZE, OCCUPANCY_SIZE, POOL_COUNT_MAX, POOL_SIZE, PoolConfig, RECORD_SIZE, Record,
         TALLY_COUNT, occupancy,
@@ -261,14 +261,14 @@ impl PoolMaps {
 
     /// Those of the ports whose binds are not counted.
     pub(crate) fn uncounted(&self, ports: &RangeSet) -> Result<RangeSet, Failed> {
-        Ok(ports.difference(&as_set(&self.counting()?)))
+        Ok(ports.difference(&RangeSet::from(&self.counting()?)))
     }
 
     /// What [`note_kept`](Self::note_kept) noted.
     pub(crate) fn kept(&self) -> Result<RangeSet, Failed> {
         let bitmap =
             read_bits(&self.kept).step(|| "read what is kept from automatic choice".into())?;
-        Ok(as_set(&bitmap))
+        Ok(RangeSet::from(&bitmap))
     }
 
     /// Whether automatic choice was kept from all of these, asked of no more words than needed.
@@ -295,7 +295,7 @@ impl PoolMaps {
         let mut claimed = RangeSet::new();
         for transport in Transport::ALL {
             let bitmap = occupancy::claimed(&self.occupancy(transport)?);
-            claimed = claimed.union(&as_set(&bitmap));
+            claimed = claimed.union(&RangeSet::from(&bitmap));
         }
         Ok(claimed)
     }
@@ -329,11 +329,6 @@ fn read_bits(map: &Object) -> io::Result<PortBitmap> {
         *bits = u64::from_ne_bytes(bytes);
     }
     Ok(PortBitmap::from_words(&words))
-}
-
-fn as_set(bitmap: &PortBitmap) -> RangeSet {
-    let ports = PortRange::ALL.ports().filter(|port| bitmap.contains(*port));
-    ports.map(PortRange::single).collect()
 }
 
 pub(crate) fn transport_key(transport: Transport) -> [u8; 4] {

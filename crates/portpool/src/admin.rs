@@ -208,11 +208,7 @@ impl Pool {
         let element = element
             .map_err(Failure::of("bpf"))
             .map_err(LookError::from)?;
-        let excluded = occupancy::excluded(&element);
-        let ports = PortRange::ALL
-            .ports()
-            .filter(|port| excluded.contains(*port));
-        Ok(ports.map(PortRange::single).collect())
+        Ok(RangeSet::from(&occupancy::excluded(&element)))
     }
 
     /// Lets one process claim exactly this block once, though automatic choice had its ports when

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use crate::stage::{Report, Stage, Who};
+use crate::stage::{Report, Stage, Who, until};
 
 #[test]
 fn a_loopback_address_is_pinned() {
@@ -133,6 +133,26 @@ fn a_server_that_ended_connections_can_start_again() {
 }
 
 #[test]
+fn a_swapped_port_is_held_again_however_busy_its_program_is() {
+    let stage = Stage::new(Who::Nobody);
+    let script = "import select, socket\n\
+                  server = socket.socket()\n\
+                  server.bind(('0.0.0.0', {1}))\n\
+                  server.listen()\n\
+                  server.close()\n\
+                  print('closed', flush=True)\n\
+                  while not select.select([0], [], [], 0)[0]:\n    \
+                      with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:\n        \
+                          other.bind(('127.0.0.1', 0))\n";
+    let mut run = stage.run(&["--twins", "tcp"], &["python3", "-c", script]);
+    assert_eq!(run.line(), "closed");
+    let address = (Ipv4Addr::UNSPECIFIED, run.port());
+    until("the port is held", || TcpListener::bind(address).is_err());
+    run.tell();
+    assert_eq!(run.end().ways(), ["swap"]);
+}
+
+#[test]
 fn port_zero_gets_the_last_port_that_nobody_uses() {
     let stage = Stage::new(Who::Nobody);
     for (held, ip, transport) in [
@@ -163,7 +183,9 @@ fn port_zero_gets_what_the_options_say() {
     let stage = Stage::new(Who::Nobody);
     let zero = |held: &[&str], transport| {
         let report = stage.act(held, &["zero", "127.0.0.1", "2", transport]);
-        given(&report)
+        let given = given(&report);
+        assert_eq!(given.len(), 3, "{report:?}");
+        given
             .iter()
             .all(|it| *it != 0 && !report.ports.contains(it))
     };

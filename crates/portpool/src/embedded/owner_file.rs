@@ -137,7 +137,7 @@ impl Entry {
 pub(crate) fn read_all(registry: &Registry) -> io::Result<Vec<(u64, Record)>> {
     let mut found = Vec::new();
     for name in registry.names(LOCK)? {
-        if is_stale(registry, &name) {
+        if is_stale(registry, &name)? {
             continue;
         }
         let Some(records) = read(registry, &name)? else {
@@ -191,18 +191,28 @@ fn unlisted(registry: &Registry, cause: io::Error) -> LookError {
     }
 }
 
-/// Whether the owner is gone; then its files are, too.
-fn is_stale(registry: &Registry, name: &str) -> bool {
-    let Ok(lock) = registry.open(&format!("{name}{LOCK}")) else {
-        return true;
+/// Whether the owner is gone; then its files are, too. What cannot be told is an error: a shortage of
+/// descriptors must not hide who lives.
+fn is_stale(registry: &Registry, name: &str) -> io::Result<bool> {
+    let lock = match registry.open(&format!("{name}{LOCK}")) {
+        Ok(lock) => lock,
+        // Gone just now, or no file of ours.
+        Err(error) if is_no_lock(&error) => return Ok(true),
+        Err(error) => return Err(error),
     };
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {
             remove(registry, name);
-            true
+            Ok(true)
         }
-        Err(error) => error != Errno::WOULDBLOCK,
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
     }
+}
+
+fn is_no_lock(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::InvalidData];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
 /// The lock last: without one the rest is nobody's.
