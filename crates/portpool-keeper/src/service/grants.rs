@@ -5,6 +5,7 @@
 //! then the entry taken out. What was begun is noted before it is begun, so that the next keeper ends
 //! what this one leaves, also after kill -9.
 
+mod budget;
 mod notes;
 mod request;
 mod table;
@@ -20,6 +21,7 @@ use portpool::{Caller, Refusal};
 use portpool_core::{Occupancy, PortRange, RangeSet, Wildcard, place};
 use portpool_varlink::Fault;
 
+use budget::Budget;
 pub(super) use request::{Request, Want};
 use table::{Grant, Phase, Table};
 use waiting::Waiting;
@@ -37,6 +39,7 @@ struct Inner<W> {
     world: W,
     table: Mutex<Table>,
     waiting: Waiting,
+    budget: Budget,
     notes: PathBuf,
 }
 
@@ -94,6 +97,7 @@ impl<W: World> Grants<W> {
             world,
             table: Mutex::new(table),
             waiting: Waiting::default(),
+            budget: Budget::default(),
             notes,
         }));
         for id in ids {
@@ -123,7 +127,8 @@ impl<W: World> Grants<W> {
         loop {
             let (why, deadline) = match self.attempt(applicant, request, &mut held)? {
                 Attempt::Granted(granted) => return Ok(granted),
-                Attempt::Taken(why) => (why, deadline),
+                Attempt::Spent(why) if request.wait.is_zero() => return Err(Fault::TooMany(why)),
+                Attempt::Taken(why) | Attempt::Spent(why) => (why, deadline),
                 Attempt::Ending(why) => (why, deadline.max(start + ENDING_TIME_MAX)),
             };
             let left = deadline.saturating_duration_since(Instant::now());
@@ -296,6 +301,9 @@ impl<W: World> Grants<W> {
             phase: Phase::Preparing,
         };
         table.check_limits(&grant, ephemeral, per_uid)?;
+        if let Err(why) = self.0.budget.spend(applicant, self.0.world.now()) {
+            return Ok(Err(Attempt::Spent(why)));
+        }
         let id = table.enter(grant);
         if let Err(error) = notes::write(&self.0.notes, &table) {
             table.remove(id);
@@ -432,6 +440,8 @@ enum Attempt<W: World> {
     Taken(String),
     /// By a grant that is being ended, which takes no time to speak of.
     Ending(String),
+    /// By nobody: this user has had enough for now.
+    Spent(String),
 }
 
 impl<W: World> Held<W> {

@@ -99,8 +99,8 @@ impl Keeper {
     }
 
     /// Some entries, in the order of kind, transport and first port: what comes or goes between two pages
-    /// does not move the others.
-    pub(super) fn list(&self, asked: &List) -> Result<Page, Fault> {
+    /// does not move the others. The records are root's, and so notes are shown to administrators alone.
+    pub(super) fn list(&self, asked: &List, is_administrator: bool) -> Result<Page, Fault> {
         let after = match &asked.after {
             None => None,
             Some(text) => match cursor(text) {
@@ -109,6 +109,9 @@ impl Keeper {
             },
         };
         let mut entries = self.entries()?;
+        if is_administrator {
+            self.add_notes(&mut entries);
+        }
         entries.sort_by_key(place);
         let mut rest = entries
             .into_iter()
@@ -133,13 +136,16 @@ impl Keeper {
                 ..blank(transport, range)
             }));
         }
+        Ok(entries)
+    }
+
+    fn add_notes(&self, entries: &mut [Entry]) {
         let mut notes = self.administration.notes();
-        for entry in &mut entries {
+        for entry in entries {
             if entry.kind != EntryKind::Runtime {
                 entry.note = notes.remove(&(entry.transport, entry.range));
             }
         }
-        Ok(entries)
     }
 
     /// The metrics as they are read.

@@ -17,6 +17,11 @@ pub(super) const DESCRIPTORS: u64 =
 pub(super) const GRANTS_PER_UID_MAX: usize = 8;
 /// The same, of all users.
 pub(super) const GRANTS_MAX: usize = 256;
+/// How often one user other than administrators may have automatic choice kept from ports without a pause: each
+/// time all sockets are looked at, twice.
+pub(super) const GRANTS_AT_ONCE_PER_UID: u64 = 64;
+/// After which it may once more.
+pub(super) const GRANT_REFILL_TIME: Duration = Duration::from_millis(250);
 /// The share of the ephemeral range, in percent, that all users other than administrators may take from
 /// automatic choice together.
 pub(super) const EPHEMERAL_SHARE_PERCENT: u32 = 25;

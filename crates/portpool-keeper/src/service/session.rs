@@ -133,7 +133,10 @@ impl Session {
         match name {
             "Release" => self.release(parse(call)?),
             "Lookup" => said(&keeper.lookup(parse::<Lookup>(call)?)?),
-            "List" => said(&keeper.list(&parse::<List>(call)?)?),
+            "List" => {
+                let is_administrator = keeper.access.is_administrator(&self.peer);
+                said(&keeper.list(&parse::<List>(call)?, is_administrator)?)
+            }
             "Persist" => said(
                 &self
                     .for_administrators()?

@@ -105,6 +105,9 @@ fn only_root_and_the_group_administer_and_everybody_looks() {
             transport: "tcp", "range": { "first": 45_000, "count": 4 } } })
             .to_string()
         };
+        let exclude = json!({ "method": "io.portpool.Exclude", "parameters": { "transports": "tcp",
+            "range": { "first": 46_000, "count": 1 }, "note": "for a printer" } });
+        let list = json!({ "method": "io.portpool.List" }).to_string();
         let (stranger, member) = ((7000, 7000), (7000, 7001));
         let refused = ask_as(&keeper, stranger, &text("Persist"));
         assert_eq!(refused["error"], "io.portpool.NotAllowed", "{refused}");
@@ -113,6 +116,14 @@ fn only_root_and_the_group_administer_and_everybody_looks() {
         assert!(token.is_string(), "{made}");
         let found = ask_as(&keeper, stranger, &text("Lookup"));
         assert_eq!(&found["parameters"]["token"], token);
+        // Notes are of the records, which are root's.
+        ask_as(&keeper, member, &exclude.to_string());
+        for (who, note) in [(stranger, Value::Null), (member, json!("for a printer"))] {
+            let listed = ask_as(&keeper, who, &list);
+            let excluded = &listed["parameters"]["entries"][1];
+            assert_eq!(excluded["kind"], "exclusion", "{listed}");
+            assert_eq!(excluded["note"], note, "{listed}");
+        }
         let refused = ask_as(&keeper, stranger, &text("Unpersist"));
         assert_eq!(refused["error"], "io.portpool.NotAllowed", "{refused}");
         // Root in a user namespace of its own is no root here.

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, sync::atomic::AtomicBool};
 use portpool_core::{PortCount, Transports};
 use tempfile::TempDir;
 
-use super::*;
+use super::{
+    super::limits::{GRANT_REFILL_TIME, GRANTS_AT_ONCE_PER_UID},
+    *,
+};
 
 /// What was done, in words.
 #[derive(Default)]
@@ -465,6 +468,52 @@ fn one_user_has_only_so_many_requests_that_wait_whatever_the_ports() {
         ..applicant(1001)
     };
     assert_eq!(depth(&scene, &wait, administrator, 0).0, 20);
+}
+
+/// What is not claimed costs nothing but the look at all sockets.
+#[test]
+fn one_user_has_the_sockets_looked_at_only_so_often() {
+    let scene = scene();
+    for _ in 0..GRANTS_AT_ONCE_PER_UID {
+        drop(scene.window("40000"));
+    }
+    scene.world.done();
+    let spent = scene.acquire(&exactly("40000")).err().unwrap();
+    assert!(matches!(spent, Fault::TooMany(_)), "{spent}");
+    assert!(spent.to_string().contains("uid 1000"), "{spent}");
+    assert!(scene.world.done().is_empty());
+    assert_eq!(scene.grants.counts(), (0, 0));
+    // What needs no look is not counted, and neither are others.
+    assert!(scene.acquire(&exactly("8080")).is_ok());
+    let others = |applicant| {
+        let answer = scene
+            .grants
+            .acquire(applicant, &exactly("40000"), |_| Woken::Gone);
+        assert!(matches!(answer, Ok(Granted::Window(_))));
+    };
+    others(applicant(1001));
+    let administrator = Applicant {
+        is_administrator: true,
+        ..applicant(1002)
+    };
+    (0..=GRANTS_AT_ONCE_PER_UID).for_each(|_| others(administrator));
+    // It comes back with time, one by one, and who waits waits for it.
+    let refill = u64::try_from(GRANT_REFILL_TIME.as_nanos()).unwrap();
+    scene.world.change(|it| it.now += refill);
+    drop(scene.window("40000"));
+    assert!(scene.acquire(&exactly("40000")).is_err());
+    let patient = Request {
+        wait: Duration::from_secs(60),
+        ..exactly("40000")
+    };
+    let mut pauses = 0;
+    let granted = scene.grants.acquire(applicant(1000), &patient, |_| {
+        pauses += 1;
+        scene.world.change(|it| it.now += refill / 2);
+        Woken::Again
+    });
+    assert!(matches!(granted, Ok(Granted::Window(_))));
+    assert_eq!(pauses, 2);
 }
 
 #[test]
