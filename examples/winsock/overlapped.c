@@ -50,12 +50,12 @@ static int by_event(SOCKET s, INET_PORT_RANGE range)
 {
     struct request request;
     DWORD bytes, flags;
-    int error;
+    int answer, error;
     memset(&request, 0, sizeof request);
     request.overlapped.hEvent = WSACreateEvent();
-    error = started(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, &range, sizeof range, &request.block,
-                             sizeof request.block, &bytes, &request.overlapped, NULL),
-                    WSAGetLastError());
+    answer = WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, &range, sizeof range, &request.block,
+                      sizeof request.block, &bytes, &request.overlapped, NULL);
+    error = started(answer, WSAGetLastError());
     if (error != 0)
         return failed("acquire", error);
     WSAWaitForMultipleEvents(1, &request.overlapped.hEvent, FALSE, WSA_INFINITE, FALSE);
@@ -69,11 +69,11 @@ static int by_routine(SOCKET s, INET_PORT_RANGE range)
 {
     struct request request;
     DWORD bytes;
-    int error;
+    int answer, error;
     memset(&request, 0, sizeof request);
-    error = started(WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, &range, sizeof range, &request.block,
-                             sizeof request.block, &bytes, &request.overlapped, done),
-                    WSAGetLastError());
+    answer = WSAIoctl(s, SIO_ACQUIRE_PORT_RESERVATION, &range, sizeof range, &request.block,
+                      sizeof request.block, &bytes, &request.overlapped, done);
+    error = started(answer, WSAGetLastError());
     if (error != 0)
         return failed("acquire", error);
     while (!request.is_done)

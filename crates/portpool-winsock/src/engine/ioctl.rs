@@ -274,7 +274,7 @@ pub(crate) fn claim(socket: &Socket, range: PortRange) -> Result<Block, Code> {
 
 /// Stores the output of an ACQUIRE; without room for it nothing stays reserved.
 pub(crate) fn store(socket: &Socket, block: &Block, output: Bytes) -> Result<Done, Code> {
-    sockets::own(socket.number(), block.token);
+    sockets::own(socket, block.token);
     if let Err(fault) = output.write(&instance(block)) {
         // The memory was there a moment ago: nobody would know the token.
         sockets::disown(block.token);

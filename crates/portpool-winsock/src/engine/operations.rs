@@ -79,7 +79,6 @@ pub(crate) fn start(order: Order) -> Result<Arc<Operation>, Code> {
         done: Condvar::new(),
     });
     let mut registry = registry();
-    registry.forget_those_of_a_parent();
     if registry.pending.len() >= OPERATION_COUNT_MAX {
         return Err(choices::OVER_A_LIMIT);
     }
@@ -337,7 +336,9 @@ fn ring(bell: &OwnedFd) {
 }
 
 fn registry() -> MutexGuard<'static, Registry> {
-    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+    let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    registry.forget_those_of_a_parent();
+    registry
 }
 
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);

@@ -105,10 +105,15 @@ pub(crate) fn close_all() {
     }
 }
 
-/// Notes which socket owns a reservation.
-pub(crate) fn own(number: Number, token: Token) {
-    if let Ok(number) = RawFd::try_from(number) {
-        table().owners.insert(token, number);
+/// Notes which socket owns a reservation, and ends the reservation of one that was closed meanwhile.
+pub(crate) fn own(socket: &Socket, token: Token) {
+    table().owners.insert(token, socket.raw.as_raw_fd());
+    // Who closed it may have looked for what it owns before this.
+    if socket.is_closed() {
+        disown(token);
+        if let Some(pool) = startup::pool_if_open() {
+            drop(pool.release_on(&socket.raw, token));
+        }
     }
 }
 
@@ -295,9 +300,6 @@ impl Socket {
             owners.retain(|_, owner| *owner != number);
             owned
         };
-        let Some(pool) = startup::pool_if_open() else {
-            return;
-        };
         if self.process != process::id() {
             // What the parent has of it is the parent's to end.
             return;
@@ -305,7 +307,9 @@ impl Socket {
         let is_shared = Arc::strong_count(&self) > 1;
         // The embedded pool does not see a socket close, and the kernel pool only once those who
         // work on it have let go of it.
-        if pool.kind() == PoolKind::Embedded || is_shared {
+        if let Some(pool) = startup::pool_if_open()
+            && (pool.kind() == PoolKind::Embedded || is_shared)
+        {
             for token in owned {
                 // What was released by other means is gone already.
                 drop(pool.release_on(&self.raw, token));
@@ -393,3 +397,26 @@ static TABLE: Mutex<Table> = Mutex::new(Table {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 const PORT_COUNT: u32 = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use portpool::{PortCount, Scope, Want, Wildcard};
+
+    use super::*;
+
+    #[test]
+    fn a_reservation_granted_to_a_socket_that_is_closed_ends_at_once() {
+        startup::start(startup::VERSION_MAX).expect("start");
+        let number = create(address::AF_INET, 0, 0, true).expect("a socket");
+        let socket = find(number).expect("the socket");
+        let pool = startup::pool().expect("a pool");
+        let want = Want::Wildcard(Wildcard::new(PortCount::new(1).expect("a count")));
+        let block = pool.acquire_on(&socket, &want, Scope::Associated);
+        let token = block.expect("a block").token;
+        close(number).expect("close");
+        own(&socket, token);
+        assert!(pool.release_on(&socket, token).is_err(), "it lives on");
+        assert!(!table().owners.contains_key(&token));
+        startup::clean_up().expect("clean up");
+    }
+}

@@ -47,6 +47,11 @@ mod as_root {
     }
 
     #[test]
+    fn a_forked_child_has_no_pending_operations_and_leaves_its_parents_alone() {
+        in_arena!(|arena| with_keeper(arena, || run("fork")));
+    }
+
+    #[test]
     fn without_a_keeper_ports_of_automatic_choice_are_refused_at_once() {
         in_arena!(|_| run("nobody"));
     }

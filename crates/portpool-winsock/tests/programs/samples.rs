@@ -1,6 +1,9 @@
 //! Persistent blocks, and the programs of `examples/winsock`, built as their page says.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::toolchain::{GCC, GXX, Program, c_source};
 
@@ -95,15 +98,37 @@ mod as_root {
 
     #[test]
     fn overlapped_operations_are_told_by_event_by_routine_and_through_a_provider() {
-        in_arena!(|_| {
-            let program = GCC.build(&sample("overlapped.c"), &["-Wall", "-Wextra", "-Werror"]);
-            let text = program.run(&["25000", "4"]);
-            for how in ["by event", "by routine", "by provider"] {
-                assert!(
-                    text.contains(&format!("{how}: 4 ports from 25000")),
-                    "{text}"
-                );
+        in_arena!(|arena| with_keeper(arena, || {
+            let program = overlapped();
+            // Of the second ones automatic choice could pick: the keeper is asked.
+            fs::write(arena.run().path().join("grant-40000"), "").expect("have them granted");
+            for first in ["25000", "40000"] {
+                let text = program.run(&[first, "4"]);
+                for how in ["by event", "by routine", "by provider"] {
+                    let line = format!("{how}: 4 ports from {first}");
+                    assert!(text.contains(&line), "{text}");
+                }
             }
+            assert!(arena.run().path().join("asked-40000").exists());
+        }));
+    }
+
+    #[test]
+    fn overlapped_operations_that_are_refused_at_once_are_not_waited_for() {
+        in_arena!(|_| {
+            let program = overlapped();
+            let output = program
+                .command()
+                .args(["40000", "4"])
+                .output()
+                .expect("run it");
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(output.status.code(), Some(1), "{text}");
+            assert_eq!(text.matches("acquire: error 10050").count(), 3, "{text}");
         });
+    }
+
+    fn overlapped() -> Program {
+        GCC.build(&sample("overlapped.c"), &["-Wall", "-Wextra", "-Werror"])
     }
 }

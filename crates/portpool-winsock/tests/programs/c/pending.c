@@ -2,6 +2,7 @@
 #include <winsock2.h>
 #include <mstcpip.h>
 #include <pthread.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <ws2spi.h>
 
@@ -382,6 +383,33 @@ static void stress(void)
         CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
+/* A child has none of its parent's operations, and does not harm them. */
+static void forked(void)
+{
+    struct operation op;
+    DWORD transferred = 77, flags = 77;
+    SOCKET s = tcp();
+    pid_t child;
+    int status;
+    prepare(&op, 40700);
+    op.overlapped.hEvent = WSACreateEvent();
+    issue(s, &op, NULL);
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        alarm(20);
+        CHECK(!WSAGetOverlappedResult(s, &op.overlapped, &transferred, TRUE, &flags));
+        CHECK(WSAGetLastError() == WSA_INVALID_PARAMETER && transferred == 77);
+        CHECK(!CancelIoEx((HANDLE)s, NULL) && GetLastError() == ERROR_NOT_FOUND);
+        CHECK(closesocket(s) == 0);
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK(!HasOverlappedIoCompleted(&op.overlapped));
+    tell("grant", 40700);
+    CHECK(WSAGetOverlappedResult(s, &op.overlapped, &transferred, TRUE, &flags) && transferred == 16);
+}
+
 static void nobody(void)
 {
     struct operation op;
@@ -401,7 +429,7 @@ int main(int argc, char **argv)
         void (*run)(void);
     } parts[] = {{"event", with_event}, {"routine", with_routine}, {"cancel", cancel},
                  {"synchronous", synchronous}, {"provider", provider}, {"stress", stress},
-                 {"nobody", nobody}};
+                 {"fork", forked}, {"nobody", nobody}};
     size_t i;
     CHECK(argc == 2);
     start();

@@ -2,6 +2,8 @@
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mstcpip.h>
+#include <pthread.h>
+#include <unistd.h>
 
 #include "check.h"
 
@@ -188,6 +190,38 @@ static void texts(void)
     CHECK(portpool_wsa_strerror(-1) != NULL);
 }
 
+static void *receive(void *socket)
+{
+    char data[4];
+    recv(*(SOCKET *)socket, data, sizeof data, 0);
+    return NULL;
+}
+
+static void *wait_for_a_peer(void *socket)
+{
+    CHECK(accept(*(SOCKET *)socket, NULL, NULL) == INVALID_SOCKET);
+    return NULL;
+}
+
+/* Who waits on a socket waits no longer than until it is closed. */
+static void closing(void)
+{
+    static void *(*const WAITS[2])(void *) = {receive, wait_for_a_peer};
+    static const int TYPES[2] = {SOCK_DGRAM, SOCK_STREAM};
+    int i;
+    alarm(20);
+    for (i = 0; i < 2; i++) {
+        SOCKET s = socket(AF_INET, TYPES[i], 0);
+        pthread_t thread;
+        CHECK(bind_to(s, INADDR_LOOPBACK, 0) == 0 && (i == 0 || listen(s, 1) == 0));
+        CHECK(pthread_create(&thread, NULL, WAITS[i], &s) == 0);
+        usleep(100000);
+        CHECK(closesocket(s) == 0);
+        CHECK(pthread_join(thread, NULL) == 0);
+    }
+    alarm(0);
+}
+
 int main(void)
 {
     WSADATA data;
@@ -204,6 +238,7 @@ int main(void)
     datagrams();
     names();
     texts();
+    closing();
     CHECK(WSACleanup() == 0);
     return 0;
 }
