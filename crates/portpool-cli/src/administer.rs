@@ -9,13 +9,13 @@ use serde_json::json;
 use crate::{
     administrator::ask,
     args::{ExcludeArgs, PersistArgs, SpecArgs},
-    exit::{Answer, Code, Failure},
-    output,
+    exit::{Answer, Failure},
+    group, output,
 };
 
 /// The command `persist`.
 pub(crate) fn persist(args: &PersistArgs) -> Answer {
-    let group = args.group.as_deref().map(group_id).transpose()?;
+    let group = args.group.as_deref().map(group::number).transpose()?;
     let persist = Persist {
         transports: transports(args.spec),
         range: args.spec.range,
@@ -118,41 +118,4 @@ fn told(spec: PortSpec, json: bool, what: &str) -> Answer {
 /// As with `acquire`: TCP unless something else is written.
 fn transports(spec: PortSpec) -> Transports {
     spec.transports.unwrap_or(Transport::Tcp.into())
-}
-
-/// A group by number or by its name in /etc/group.
-fn group_id(text: &str) -> Result<u32, Failure> {
-    if let Ok(number) = text.parse::<u32>() {
-        return match number {
-            u32::MAX => Err(no_group(text)),
-            number => Ok(number),
-        };
-    }
-    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let found = groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == text).then(|| fields.nth(1)?.parse().ok())?
-    });
-    found.ok_or_else(|| no_group(text))
-}
-
-fn no_group(text: &str) -> Failure {
-    Failure::new(
-        Code::Failed,
-        format!("--group {text}: no such group in /etc/group: give its number if it is elsewhere"),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_group_has_a_name_or_a_number() {
-        assert_eq!(group_id("root").ok(), Some(0));
-        assert_eq!(group_id("54321").ok(), Some(54_321));
-        for text in ["4294967295", "no such group", "-1", ""] {
-            assert!(group_id(text).is_err(), "{text}");
-        }
-    }
 }

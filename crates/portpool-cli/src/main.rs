@@ -12,6 +12,7 @@ mod exit;
 mod explain;
 mod grammar;
 mod grant;
+mod group;
 mod handing;
 mod hold;
 mod holder;

@@ -75,7 +75,7 @@ impl Size {
 
     /// Of how many calls to a disk one fails.
     pub fn call_stride() -> usize {
-        Size::asked().pick(8, 1)
+        Size::asked().pick(3, 1)
     }
 
     /// Lives of a modelled machine with mishaps.

@@ -67,7 +67,7 @@ fn counts_stay_right_while_attach_sweeps_over_binds_and_closes() {
         }
         // One count too few is a port given away. One too many is a port nobody gets, which is a known
         // defect: about once in thirty attaches under this load a bind that meets the sweep is counted
-        // twice. The long run insists on neither.
+        // twice. The long run insists that neither happens.
         assert!(census.bound >= 20, "{census}");
         assert_eq!(census.bound, census.bound_by_word, "{census}");
         if Size::asked() == Size::Ci && census.bound > 20 {
