@@ -50,7 +50,7 @@ pub(crate) struct HandingArgs {
     pub(crate) explain: Option<Explain>,
     /// What a bind to port 0 gets, in the embedded pool. [default: block for TCP, kernel for UDP]
     ///
-    /// In the kernel pool it is always what the kernel chooses.
+    /// In the kernel pool it is what the kernel chooses; the other two are refused there.
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "fd")]
     pub(crate) zero: Option<Zero>,
     /// Become the program, and pass it a socket for each port as LISTEN_FDS says.
