@@ -78,7 +78,9 @@ struct Tally {
 
 /// Lets the output through while adding up the summaries in it.
 fn count(tests: &mut Command) -> Result<(Tally, u8)> {
-    let mut child = tests.stdout(Stdio::piped()).spawn().context("run cargo")?;
+    // The same for everybody: a test that reads what it inherited fails here, too.
+    tests.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = tests.spawn().context("run cargo")?;
     let pipe = child.stdout.take().context("cargo has an output")?;
     let mut output = BufReader::new(pipe);
     let mut tally = Tally::default();

@@ -231,10 +231,12 @@ mod as_root {
                 # Those of an ancestor are free for its descendants to bind, not to reserve.
                 "$PORTPOOL" run -p "${PORTPOOL_TCP%-*}" -- true 2>/dev/null
                 exit $?"#;
+            // Reads until it is told to end: what this test inherited may be at its end already.
             let mut script = Running::spawn(
                 Command::new("bash")
                     .args(["-c", script])
-                    .env("PORTPOOL", env!("CARGO_BIN_EXE_portpool")),
+                    .env("PORTPOOL", env!("CARGO_BIN_EXE_portpool"))
+                    .stdin(Stdio::piped()),
             );
             let line = script.line();
             let [tcp, _, holder]: [&str; 3] = line
