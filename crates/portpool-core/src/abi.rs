@@ -24,7 +24,7 @@ pub use layout::{
 pub const LEVEL: i32 = 0x5050;
 
 /// Version of control codes and map layouts; a pool of another version refuses the probe.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Most network namespaces that can have a pool at once.
 pub const POOL_COUNT_MAX: u32 = 256;

@@ -22,7 +22,7 @@
 #define PP_WINDOW 107
 #define PP_LEND 108
 
-#define PP_ABI_VERSION 2
+#define PP_ABI_VERSION 3
 
 #define PP_TCP 0
 #define PP_UDP 1

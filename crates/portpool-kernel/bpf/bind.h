@@ -37,7 +37,6 @@ __noinline u32 pp_zero_from_tree(u32 index)
 static __always_inline int before_bind(struct bpf_sock_addr *ctx)
 {
 	int transport = transport_of(ctx->protocol);
-	u64 cookie;
 	struct pp_pool *pool;
 	struct mark *mark;
 	u64 token = 0;
@@ -46,12 +45,11 @@ static __always_inline int before_bind(struct bpf_sock_addr *ctx)
 
 	if (transport < 0 || !ctx->sk)
 		return ALLOW;
-	cookie = bpf_get_netns_cookie(ctx);
-	pool = bpf_map_lookup_elem(&pools, &cookie);
+	pool = POOL_OF(ctx);
 	/* A second bind of a bound socket is for the kernel to refuse. */
 	if (!pool || ctx->sk->src_port)
 		return ALLOW;
-	mark = bpf_sk_storage_get(&marks, ctx->sk, 0, 0);
+	mark = find_mark(ctx->sk, address_of(ctx->sk));
 	if (mark)
 		token = mark->token;
 	port = bpf_ntohs(ctx->user_port);

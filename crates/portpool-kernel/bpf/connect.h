@@ -38,7 +38,6 @@ static __always_inline int bind_any(struct bpf_sock_addr *ctx, u32 port)
 static __always_inline int before_connect(struct bpf_sock_addr *ctx)
 {
 	int transport = transport_of(ctx->protocol);
-	u64 cookie;
 	struct pp_pool *pool;
 	struct pp_occupancy *occupancy;
 	struct mark *mark;
@@ -46,11 +45,10 @@ static __always_inline int before_connect(struct bpf_sock_addr *ctx)
 
 	if (transport < 0 || !ctx->sk || ctx->sk->src_port)
 		return ALLOW;
-	mark = bpf_sk_storage_get(&marks, ctx->sk, 0, 0);
+	mark = find_mark(ctx->sk, address_of(ctx->sk));
 	if (!mark || !mark->token)
 		return ALLOW;
-	cookie = bpf_get_netns_cookie(ctx);
-	pool = bpf_map_lookup_elem(&pools, &cookie);
+	pool = POOL_OF(ctx);
 	if (!pool)
 		return ALLOW;
 	occupancy = occupancy_of(pool->index, transport);

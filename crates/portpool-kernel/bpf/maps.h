@@ -16,6 +16,23 @@ struct {
 	__type(value, struct pp_pool);
 } pools SEC(".maps");
 
+/*
+ * One of the pools, the only one of most machines, where it is found without a search: cookie 0 if it
+ * is none. Between two of them the attacher waits for the programs that run.
+ */
+struct first_pool {
+	struct pp_pool pool;
+	u64 cookie;
+};
+PP_SIZE(first_pool, 328);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct first_pool);
+} first_pool SEC(".maps");
+
 /* Inner maps give sizes, not types: the compiler leaves their types out of the BTF. */
 struct occupancy_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -128,7 +145,7 @@ struct {
 } roots SEC(".maps");
 
 /*
- * What every socket carries that is associated or bound to a port that is counted. `counted` says at which port of which pool this
+ * What every socket has that is associated or bound to a port that is counted (mark.h). `counted` says at which port of which pool this
  * socket is counted: pool id << 20 | 1 << 17 | transport << 16 | port, 0 if nowhere.
  */
 struct mark {
@@ -144,6 +161,29 @@ struct {
 	__type(key, int);
 	__type(value, struct mark);
 } marks SEC(".maps");
+
+/* Marks that need no storage (mark.h). */
+struct mark_slot {
+	u64 socket;	/* its address; 0: free */
+	struct mark mark;
+};
+
+#define MARK_WAYS 4
+#define MARK_SETS_SHIFT 12
+
+struct mark_set {
+	struct mark_slot slots[MARK_WAYS];
+};
+
+PP_SIZE(mark_slot, 32);
+PP_SIZE(mark_set, 128);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << MARK_SETS_SHIFT);
+	__type(key, u32);
+	__type(value, struct mark_set);
+} mark_sets SEC(".maps");
 
 /*
  * The windows of a pool: who may claim a block that automatic choice had when attach last swept.

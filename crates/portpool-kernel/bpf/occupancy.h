@@ -27,10 +27,7 @@
 #ifndef PORTPOOL_OCCUPANCY_H
 #define PORTPOOL_OCCUPANCY_H
 
-#include "pool.h"
-
-/* The fetched value must be used or the compiler drops the fetch, and the barrier with it. */
-#define FETCHED(value) asm volatile("" ::"r"(value))
+#include "mark.h"
 
 #define COUNTED(pool_id, transport, port) ((pool_id) << 20 | 1u << 17 | (u64)(transport) << 16 | (port))
 #define COUNTED_POOL(counted) ((counted) >> 20)

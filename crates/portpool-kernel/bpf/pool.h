@@ -13,6 +13,19 @@ static __always_inline u64 next_id(void)
 	return last ? __sync_fetch_and_add(last, 1) + 1 : 0;
 }
 
+static __always_inline struct pp_pool *pool_of_namespace(u64 cookie)
+{
+	u32 zero = 0;
+	struct first_pool *first = bpf_map_lookup_elem(&first_pool, &zero);
+
+	if (first && *(volatile u64 *)&first->cookie == cookie)
+		return &first->pool;
+	return bpf_map_lookup_elem(&pools, &cookie);
+}
+
+/* The pool of the network namespace of a context's socket. */
+#define POOL_OF(ctx) pool_of_namespace(bpf_get_netns_cookie(ctx))
+
 /*
  * Functions with the prefix pp_ that are not programs are global: the verifier checks them once, by
  * themselves, so their arguments are plain numbers.
@@ -81,6 +94,9 @@ struct view {
 
 /* A fetch of what is there: the loads before it stay before it, those after it after it. */
 #define FETCH(place) __sync_fetch_and_add(place, 0)
+
+/* The fetched value must be used or the compiler drops the fetch, and the barrier with it. */
+#define FETCHED(value) asm volatile("" ::"r"(value))
 
 /*
  * Copies the live record of `token`. An element may be given back and filled again while it is

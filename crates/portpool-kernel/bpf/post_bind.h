@@ -79,14 +79,12 @@ static __always_inline int after_bind(struct bpf_sock *ctx)
 	struct sock *sk = (struct sock *)ctx;
 	struct pp_pool *pool;
 	struct mark *mark;
-	u64 cookie;
 	u32 port;
 	int error;
 
 	if (transport < 0)
 		return ALLOW;
-	cookie = bpf_get_netns_cookie(ctx);
-	pool = bpf_map_lookup_elem(&pools, &cookie);
+	pool = POOL_OF(ctx);
 	port = ctx->src_port;
 	if (!pool || !port)
 		return ALLOW;
@@ -110,13 +108,10 @@ static __always_inline int after_bind(struct bpf_sock *ctx)
 		return error ? refuse(pool, PP_OF_BIND, error) : ALLOW;
 	}
 	if (!is_counting(pool->index, port)) {
-		error = after_uncounted_bind(pool, sk, transport, port, bpf_sk_storage_get(&marks, ctx, 0, 0));
+		error = after_uncounted_bind(pool, sk, transport, port, find_mark(ctx, address_of(ctx)));
 		return error ? refuse(pool, PP_OF_BIND, error) : ALLOW;
 	}
-	mark = bpf_sk_storage_get(&marks, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	/* The sweep may just have made it. */
-	if (!mark)
-		mark = bpf_sk_storage_get(&marks, ctx, 0, 0);
+	mark = make_mark(ctx, address_of(ctx));
 	if (!mark)
 		return refuse(pool, PP_OF_BIND, E_NOBUFS);
 	error = recount(pool, transport, port, &mark->counted);

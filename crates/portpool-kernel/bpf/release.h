@@ -25,12 +25,11 @@ int pp_sock_release(struct bpf_sock *ctx)
 	u32 protocol = ctx->protocol;
 	struct pp_pool *pool;
 	struct mark *mark;
-	u64 cookie;
+	u64 counted;
 
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_MPTCP)
 		return ALLOW;
-	cookie = bpf_get_netns_cookie(ctx);
-	pool = bpf_map_lookup_elem(&pools, &cookie);
+	pool = POOL_OF(ctx);
 	if (protocol == IPPROTO_MPTCP) {
 		u64 self = (u64)BPF_CORE_READ((struct sock *)ctx, sk_socket, sk);
 		u64 *counted = bpf_map_lookup_elem(&multipath, &self);
@@ -43,8 +42,11 @@ int pp_sock_release(struct bpf_sock *ctx)
 		}
 		return ALLOW;
 	}
+	/* The slot is freed even if its pool is gone: its address will be another socket's. */
+	counted = free_slot_of(address_of(ctx));
 	if (!pool)
 		return ALLOW;
+	pp_uncount(pool->index, pool->id, counted);
 	mark = bpf_sk_storage_get(&marks, ctx, 0, 0);
 	if (mark)
 		pp_uncount(pool->index, pool->id, __sync_lock_test_and_set(&mark->counted, 0));

@@ -96,7 +96,7 @@ int pp_sweep(struct bpf_iter__task_file *ctx)
 	else
 		return 0;
 	cookie = BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie);
-	pool = bpf_map_lookup_elem(&pools, &cookie);
+	pool = pool_of_namespace(cookie);
 	if (!pool || !is_counting(pool->index, port) || !in_reach(pool, sk))
 		return 0;
 	occupancy = occupancy_of(pool->index, transport);
@@ -109,10 +109,9 @@ int pp_sweep(struct bpf_iter__task_file *ctx)
 		sweep_up(pool, occupancy, transport, port, multipath_count(self));
 		return 0;
 	}
-	mark = bpf_sk_storage_get(&marks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	/* A bind may just have made it. */
+	mark = find_mark(sk, address_of(sk));
 	if (!mark)
-		mark = bpf_sk_storage_get(&marks, sk, 0, 0);
+		mark = make_stored_mark(sk);
 	sweep_up(pool, occupancy, transport, port, mark ? &mark->counted : NULL);
 	return 0;
 }

@@ -160,21 +160,30 @@ static __always_inline struct pid_namespace *pid_namespace_of(struct task_struct
 	return ns;
 }
 
-/* A process as its own pid namespace numbers it, and that namespace. 0 if it is too deep. */
-static __always_inline u32 pid_seen_by_itself(struct task_struct *leader, struct pid_namespace **ns)
+/* A process as its own pid namespace numbers it, and that namespace's number. 0 if it is too deep. */
+static __always_inline u32 pid_seen_by_itself(struct task_struct *leader, u32 *pid_ns)
 {
-	/* Without its type, since Linux 6.1 lets nobody add a variable to a typed pointer. */
-	const char *pid = (const char *)BPF_CORE_READ(leader, thread_pid);
 	u32 level = leader->thread_pid->level;
 	struct upid upid = {};
-	const char *at;
+	const char *pid, *at;
 
+	/* Of the initial namespace by plain loads. */
+	if (!level) {
+		u32 number = leader->thread_pid->numbers[0].nr;
+
+		/* Opaque to the compiler, which would make one load of this and the last below, of other types. */
+		asm volatile("" : "+r"(number));
+		*pid_ns = leader->thread_pid->numbers[0].ns->ns.inum;
+		return number;
+	}
 	if (level > 32)
 		return 0;
+	/* Without its type, since Linux 6.1 lets nobody add a variable to a typed pointer. */
+	pid = (const char *)BPF_CORE_READ(leader, thread_pid);
 	at = pid + bpf_core_field_offset(struct pid, numbers) + level * bpf_core_type_size(struct upid);
 	bpf_core_read(&upid.ns, sizeof(upid.ns), &((const struct upid *)at)->ns);
 	bpf_core_read(&upid.nr, sizeof(upid.nr), &((const struct upid *)at)->nr);
-	*ns = upid.ns;
+	*pid_ns = BPF_CORE_READ(upid.ns, ns.inum);
 	return upid.nr;
 }
 

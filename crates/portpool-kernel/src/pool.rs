@@ -10,6 +10,8 @@ use portpool_core::{
     },
 };
 
+use rustix::thread::{MembarrierCommand, membarrier};
+
 use crate::{
     error::{Error, Failed, Step},
     files::RunDir,
@@ -88,6 +90,12 @@ pub(crate) struct Pools {
     run: RunDir,
 }
 
+/// The pool that programs find without a search: mirrors `struct first_pool`.
+struct FirstPool {
+    map: Object,
+    cookie: u64,
+}
+
 impl Pools {
     /// Opens the pinned table.
     pub(crate) fn open(run: &RunDir) -> Result<Pools, Failed> {
@@ -121,10 +129,21 @@ impl Pools {
     pub(crate) fn put(&self, cookie: u64, config: &PoolConfig) -> Result<(), Failed> {
         self.table
             .update(&cookie.to_ne_bytes(), &config.to_bytes())
-            .step(|| "write the table of pools".into())
+            .step(|| "write the table of pools".into())?;
+        let first = FirstPool::open(&self.run)?;
+        if first.cookie == cookie || (first.cookie == 0 && first.prepare(config)?) {
+            first.write(cookie, config)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn remove(&self, cookie: u64) -> Result<bool, Failed> {
+        let first = FirstPool::open(&self.run)?;
+        if first.cookie == cookie
+            && let Some(config) = self.config(cookie)?
+        {
+            first.write(0, &config)?;
+        }
         self.table
             .delete(&cookie.to_ne_bytes())
             .step(|| "write the table of pools".into())
@@ -195,6 +214,39 @@ impl Pools {
             countings: Object::open(&self.run.map(COUNTING))
                 .step(|| "open the map of maps".into())?,
         })
+    }
+}
+
+impl FirstPool {
+    fn open(run: &RunDir) -> Result<FirstPool, Failed> {
+        let what = || "read the first pool".to_owned();
+        let map = Object::open(&run.map("first_pool")).step(what)?;
+        let mut bytes = [0; POOL_SIZE + 8];
+        map.lookup(&[0; 4], &mut bytes).step(what)?;
+        let mut cookie = [0; 8];
+        cookie.copy_from_slice(&bytes[POOL_SIZE..]);
+        let cookie = u64::from_ne_bytes(cookie);
+        Ok(FirstPool { map, cookie })
+    }
+
+    /// Makes an entry that is nobody's ready for the cookie of this pool: programs that still read the pool that was
+    /// there are over, and whoever sees the cookie sees the rest. False where that cannot be waited for
+    /// (nohz_full): then it stays nobody's, and pools are found by a search.
+    fn prepare(&self, config: &PoolConfig) -> Result<bool, Failed> {
+        if membarrier(MembarrierCommand::Global).is_err() {
+            return Ok(false);
+        }
+        self.write(0, config)?;
+        Ok(membarrier(MembarrierCommand::Global).is_ok())
+    }
+
+    fn write(&self, cookie: u64, config: &PoolConfig) -> Result<(), Failed> {
+        let mut bytes = [0; POOL_SIZE + 8];
+        bytes[..POOL_SIZE].copy_from_slice(&config.to_bytes());
+        bytes[POOL_SIZE..].copy_from_slice(&cookie.to_ne_bytes());
+        self.map
+            .update(&[0; 4], &bytes)
+            .step(|| "write the first pool".into())
     }
 }
 

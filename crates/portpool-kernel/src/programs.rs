@@ -23,8 +23,9 @@ use crate::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/portpool.bpf.o");
 
 /// The maps of the set, and the mode of their pins: the table of pools is for everybody to look at.
-const MAPS: [(&str, u32); 18] = [
+const MAPS: [(&str, u32); 20] = [
     ("pools", 0o444),
+    ("first_pool", 0o600),
     ("occupancies", 0o600),
     ("counts", 0o600),
     ("reservations", 0o600),
@@ -37,6 +38,7 @@ const MAPS: [(&str, u32); 18] = [
     ("events", 0o600),
     ("watch_state", 0o600),
     ("marks", 0o600),
+    ("mark_sets", 0o600),
     ("owners", 0o600),
     ("multipath", 0o600),
     ("last_id", 0o600),

@@ -5,6 +5,7 @@
 //! - [`Actor`] is another process that does to sockets what it is told.
 //! - [`stranger`] has users without a right to a port, one of them a persistent one.
 //! - [`programs`] has real servers that know nothing of portpool.
+//! - [`marks`] are what the pool knows of sockets.
 //! - [`Census`] counts all that a pool has taken, so that a test can say that nothing is left.
 //!
 //! Development only; nothing here is a part of the product.
@@ -13,6 +14,7 @@ mod actor;
 mod arena;
 mod census;
 mod chance;
+pub mod marks;
 pub mod programs;
 mod size;
 pub mod stranger;

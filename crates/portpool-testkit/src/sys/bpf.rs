@@ -53,6 +53,14 @@ impl Map {
         }
     }
 
+    /// Writes the value of a key, each of the size that the map has.
+    pub fn write(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        let mut attributes = self.attributes();
+        attributes.put_address(8, key.as_ptr().addr());
+        attributes.put_address(16, value.as_ptr().addr());
+        attributes.call(MAP_UPDATE_ELEM).map(drop)
+    }
+
     fn attributes(&self) -> Attributes {
         let mut attributes = Attributes::default();
         attributes.put(0, self.0.as_raw_fd().cast_unsigned());
@@ -82,6 +90,7 @@ pub fn programs_on(cgroup: &Path) -> io::Result<Vec<u32>> {
 const HOOKS: [u32; 8] = [34, 12, 13, 8, 9, 10, 11, 22];
 
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
+const MAP_UPDATE_ELEM: libc::c_long = 2;
 const MAP_GET_NEXT_KEY: libc::c_long = 4;
 const OBJ_GET: libc::c_long = 7;
 const PROG_QUERY: libc::c_long = 16;

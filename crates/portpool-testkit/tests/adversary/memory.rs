@@ -1,7 +1,9 @@
 //! A socket's owner can use up its option memory. Then nothing is granted that could not be counted.
+//!
+//! Marks need that memory only where no slot is free for them, so most of these fill the slots first.
 
 use portpool::{Refusal, Transport};
-use portpool_testkit::{Errno, in_arena, sys::set_raw};
+use portpool_testkit::{Errno, in_arena, marks, sys::set_raw};
 use socket2::Socket;
 
 use crate::common::{
@@ -9,9 +11,65 @@ use crate::common::{
 };
 
 #[test]
+fn a_socket_without_option_memory_is_counted_like_any_other_while_slots_are_free() {
+    in_arena!(|arena| {
+        let pool = arena.pool();
+        let _owner = owner(20_000, 4);
+        for kind in [Kind::Tcp, Kind::Udp] {
+            let socket = exhausted(kind);
+            assert_eq!(errno(bind(&socket, V4, 20_001)), Some(Errno::ACCES));
+            bind(&socket, V4, 20_004).expect("a slot is free");
+            assert_eq!(counted(&pool, kind.transport(), 20_004), 1);
+            assert_eq!(
+                claimable(&pool, kind.transport(), 20_004),
+                Err(Refusal::InUse)
+            );
+            drop(socket);
+            assert_eq!(claimable(&pool, kind.transport(), 20_004), Ok(()));
+            assert_eq!(in_use(&pool), 0);
+            assert_eq!(marks::slots_taken(arena), 0);
+        }
+    });
+}
+
+#[test]
+fn a_socket_that_finds_no_free_slot_is_counted_and_associated_all_the_same() {
+    in_arena!(|arena| {
+        let pool = arena.pool();
+        marks::fill_slots(arena);
+        for transport in Transport::ALL {
+            let kind = match transport {
+                Transport::Tcp => Kind::Tcp,
+                Transport::Udp => Kind::Udp,
+            };
+            let block = claim_range(&pool, transport, 20_000, 2).expect("claim");
+            let consumers: Vec<Socket> = (0..2)
+                .map(|_| {
+                    let socket = kind.open(V4);
+                    block.associate(&socket).expect("associate");
+                    bind(&socket, V4, 0).expect("bind to a port of the block");
+                    socket
+                })
+                .collect();
+            let mut ports: Vec<u16> = consumers.iter().map(port_of).collect();
+            ports.sort_unstable();
+            assert_eq!(ports, [20_000, 20_001]);
+            let stranger = kind.open(V4);
+            assert_eq!(errno(bind(&stranger, V4, 20_001)), Some(Errno::ACCES));
+            bind(&stranger, V4, 20_002).expect("bind");
+            assert_eq!(claimable(&pool, transport, 20_002), Err(Refusal::InUse));
+            drop((block, consumers, stranger));
+            assert_eq!(in_use(&pool), 0);
+            assert_eq!(claimable(&pool, transport, 20_002), Ok(()));
+        }
+    });
+}
+
+#[test]
 fn a_socket_without_option_memory_cannot_bind_uncounted() {
     in_arena!(|arena| {
         let pool = arena.pool();
+        marks::fill_slots(arena);
         let _owner = owner(20_000, 4);
         for kind in [Kind::Tcp, Kind::Udp] {
             let socket = exhausted(kind);
@@ -36,6 +94,7 @@ fn a_socket_without_option_memory_cannot_bind_uncounted() {
 fn a_socket_without_option_memory_acquires_and_associates_nothing() {
     in_arena!(|arena| {
         let pool = arena.pool();
+        marks::fill_slots(arena);
         for transport in Transport::ALL {
             let kind = match transport {
                 Transport::Tcp => Kind::Tcp,
@@ -73,7 +132,15 @@ fn a_socket_without_option_memory_acquires_and_associates_nothing() {
 fn a_bound_socket_that_uses_up_its_memory_stays_counted() {
     in_arena!(|arena| {
         let pool = arena.pool();
-        for kind in [Kind::Tcp, Kind::Udp] {
+        let kinds = [Kind::Tcp, Kind::Udp];
+        for (kind, has_slot) in kinds
+            .map(|kind| (kind, true))
+            .into_iter()
+            .chain(kinds.map(|kind| (kind, false)))
+        {
+            if !has_slot {
+                marks::fill_slots(arena);
+            }
             let socket = kind.open(V4);
             bind(&socket, V4, 20_000).expect("bind");
             exhaust(&socket);

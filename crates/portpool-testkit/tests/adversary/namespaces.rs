@@ -3,7 +3,7 @@
 use std::{fs::File, os::fd::AsFd, process::Command};
 
 use portpool::{OpenError, Pool, PoolKind, Refusal, Transport};
-use portpool_testkit::{Actor, Arena, Errno, in_arena, in_bare_arena};
+use portpool_testkit::{Actor, Arena, Errno, in_arena, in_bare_arena, marks};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::common::{ACTOR, Kind, bind, claim_range, claimable, counted, errno, owner};
@@ -157,6 +157,30 @@ fn sockets_closed_without_a_pool_leave_nothing_to_the_next() {
                 assert_eq!(overview.tcp.in_use_count, 0);
                 portpool_kernel::detach(arena.run(), true).expect("detach");
             }
+        });
+    });
+}
+
+/// A slot is found by the address of its socket, which is another socket's soon.
+#[test]
+fn a_socket_closed_without_a_pool_has_no_slot_any_more() {
+    in_arena!(|arena| {
+        let elsewhere = Elsewhere::make();
+        elsewhere.visit(|| {
+            attached_here(arena);
+            let sockets: Vec<_> = (20_000..20_100)
+                .flat_map(|port| [Kind::Tcp, Kind::Udp].map(|kind| (kind, port)))
+                .map(|(kind, port)| {
+                    let socket = kind.open(ANY);
+                    bind(&socket, ANY, port).expect("bind");
+                    socket
+                })
+                .collect();
+            assert_eq!(marks::slots_taken(arena), sockets.len());
+            portpool_kernel::detach(arena.run(), true).expect("detach");
+            assert_eq!(marks::slots_taken(arena), sockets.len());
+            drop(sockets);
+            assert_eq!(marks::slots_taken(arena), 0);
         });
     });
 }

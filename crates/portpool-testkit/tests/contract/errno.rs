@@ -15,7 +15,7 @@ use portpool::{
     process::pass_socket,
 };
 use portpool_kernel::AttachOptions;
-use portpool_testkit::{Actor, Errno};
+use portpool_testkit::{Actor, Errno, marks};
 use socket2::Socket;
 
 use crate::column::Stage;
@@ -43,6 +43,8 @@ fn every_refusal_answers_with_the_errno_of_the_table() {
         let pool = arena.pool();
         codes(&pool, &mut seen);
         acquire(&pool, &mut seen);
+        // Marks of sockets then need option memory.
+        marks::fill_slots(arena);
         consume(&pool, &mut seen);
         admin::codes(&pool, &mut seen);
         limits(arena, &mut seen);
