@@ -66,7 +66,7 @@ pub(crate) fn selectors(bytes: &[u8]) {
     let mut order = selectors.acquire_order();
     order.sort_unstable();
     assert!(order.into_iter().eq(0..selectors.requests().len()));
-    let counted = Transport::ALL
+    let counted: usize = Transport::ALL
         .map(|transport| selectors.port_count(transport))
         .iter()
         .sum();
