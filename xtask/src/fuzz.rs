@@ -4,6 +4,7 @@
 //! beside them is a C++ compiler. What is found stays below the target directory.
 
 use std::{
+    borrow::Cow,
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
@@ -75,7 +76,7 @@ pub(crate) fn targets(root: &Path) -> Result<Vec<String>> {
     for entry in entries {
         let path = entry?.path();
         let stem = path.file_stem().map(|stem| stem.to_string_lossy());
-        names.extend(stem.map(|stem| stem.into_owned()));
+        names.extend(stem.map(Cow::into_owned));
     }
     names.sort();
     Ok(names)
