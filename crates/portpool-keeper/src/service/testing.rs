@@ -12,6 +12,7 @@ use super::{
     MetricsAddress, administration::parse_note, grants::Request, keeper::cursor, limits::WAIT_MAX,
     session::parse,
 };
+use crate::store::Note;
 
 /// A call's parameters are those of its method or one of them is named; and what they ask for is a
 /// request that fits, whose wait has a limit.
@@ -31,7 +32,7 @@ pub fn calls(bytes: &[u8]) {
     let exclude = parsed::<Exclude>(&call).map(|it| it.note);
     for note in [persist, exclude].into_iter().flatten() {
         match parse_note(note.as_deref()) {
-            Ok(read) => assert_eq!(read.as_ref().map(|it| it.text()), note.as_deref()),
+            Ok(read) => assert_eq!(read.as_ref().map(Note::text), note.as_deref()),
             Err(fault) => assert_eq!(fault, Fault::InvalidParameter("note".to_owned())),
         }
     }
