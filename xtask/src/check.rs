@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 
-use crate::cargo::{cargo, run as obey};
+use crate::cargo::{Workspace, cargo, run as obey};
 use crate::tidy;
 
-/// Format, lints, documentation, then the walls of this repository.
+/// Format, lints, the fuzz targets, documentation, then the walls of this repository.
 ///
 /// # Errors
 ///
@@ -16,6 +16,8 @@ pub(crate) fn run() -> Result<()> {
     step("lints");
     let clippy = ["clippy", "--quiet", "--workspace", "--all-targets"];
     obey(cargo().args(clippy).args(["--", "-D", "warnings"]))?;
+    step("fuzz targets");
+    check_fuzz_targets()?;
     step("documentation");
     // Apart, because cargo refuses to document a library and a program of one name together.
     // Private items too: their links are what a developer reads.
@@ -30,6 +32,31 @@ pub(crate) fn run() -> Result<()> {
     }
     step("tidy");
     tidy::run()
+}
+
+/// They are a workspace of their own. Without libFuzzer, which takes a minute to compile; and in the same
+/// target directory, where most of what they stand on is checked already.
+fn check_fuzz_targets() -> Result<()> {
+    let workspace = Workspace::load()?;
+    let manifest = workspace.root.join("fuzz/Cargo.toml");
+    let format = ["fmt", "--all", "--check", "--manifest-path"];
+    obey(cargo().args(format).arg(&manifest)).context("run `cargo fmt` in fuzz")?;
+    let clippy = [
+        "clippy",
+        "--quiet",
+        "--locked",
+        "--bins",
+        "--no-default-features",
+    ];
+    obey(
+        cargo()
+            .args(clippy)
+            .arg("--manifest-path")
+            .arg(&manifest)
+            .arg("--target-dir")
+            .arg(&workspace.target_directory)
+            .args(["--", "-D", "warnings"]),
+    )
 }
 
 fn step(name: &str) {

@@ -8,6 +8,7 @@ mod bpf;
 mod cargo;
 mod check;
 mod demo;
+mod fuzz;
 mod kernel_matrix;
 mod test;
 mod tidy;
@@ -40,6 +41,8 @@ enum Chore {
     /// A server for the demo
     #[command(hide = true)]
     Serve(demo::Server),
+    /// Give the fuzz targets to libFuzzer, each for some seconds; needs a C++ compiler
+    Fuzz(fuzz::Options),
     /// Run static test programs as root under other kernels, in QEMU
     KernelMatrix(kernel_matrix::Options),
     /// Run all tests and count them
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Chore::Demo => demo::run().map(done),
         Chore::Bind(stranger) => demo::bind(&stranger).map(done),
         Chore::Serve(server) => demo::serve(&server).map(done),
+        Chore::Fuzz(options) => fuzz::run(&options).map(done),
         Chore::KernelMatrix(options) => kernel_matrix::run(&options).map(done),
         Chore::Test(options) => test::run(&options),
         Chore::Tidy => tidy::run().map(done),

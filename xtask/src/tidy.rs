@@ -1,8 +1,9 @@
 //! `cargo xtask tidy`: the walls of this repository that neither rustc nor clippy knows.
 //!
 //! Which crate may use which and where unsafe code may stand is in [`rooms`], what no file may
-//! contain in [`text`], rules and their tests in [`rules`]. Format and lints are not here.
+//! contain in [`text`], rules and their tests in [`rules`], fuzz targets in [`fuzz`]. Format and lints are not here.
 
+mod fuzz;
 mod rooms;
 mod rules;
 mod source;
@@ -25,6 +26,7 @@ pub(crate) fn run() -> Result<()> {
     let workspace = Workspace::load()?;
     let mut complaints = rooms::arrow_complaints(&workspace.packages);
     let mut sources = Vec::new();
+    let mut texts = Vec::new();
     for path in committable_files(&workspace.root)? {
         let Ok(bytes) = std::fs::read(workspace.root.join(&path)) else {
             continue; // Deleted, but not yet in the index.
@@ -34,8 +36,10 @@ pub(crate) fn run() -> Result<()> {
         if path.ends_with(".rs") {
             sources.push(Source::parse(&path, &text)?);
         }
+        texts.push((path, text.into_owned()));
     }
     complaints.extend(text::stale_exceptions(&workspace.root));
+    complaints.extend(fuzz::complaints(&workspace.root, &texts)?);
     complaints.extend(rooms::attribute_complaints(&workspace, &sources));
     for source in &sources {
         complaints.extend(rooms::unsafe_complaints(source));

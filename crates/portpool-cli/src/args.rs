@@ -4,12 +4,12 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling, value_parser};
+use clap::{Args, Parser, Subcommand, builder::styling, value_parser};
 use portpool::{Limits, PortRange, PortSpec};
 
 use portpool_keeper::{service::MetricsAddress, store::Note};
 
-use crate::{handing::HandingArgs, pool::PoolArgs, selectors::Selectors};
+use crate::{grant::Format, handing::HandingArgs, pool::PoolArgs, selectors::Selectors};
 
 /// Reserve ports, enforced by the kernel, or held where that is not set up.
 #[derive(Debug, Parser)]
@@ -193,18 +193,6 @@ pub(crate) struct Waiting {
     /// While the ports are taken, try again for this long: 500ms, 10s, 2m.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
-}
-
-/// How `acquire` prints what it reserved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// One JSON object a line: transport, first, count, token.
-    #[default]
-    Json,
-    /// Assignments for eval: PORT, PORTPOOL_TCP, PORTPOOL_UDP, with --while PORTPOOL_HOLDER.
-    Shell,
-    /// Port numbers, one a line.
-    Plain,
 }
 
 #[derive(Clone, Copy, Debug, Args)]

@@ -4,10 +4,9 @@
 
 use std::fmt::Write;
 
+use clap::ValueEnum;
 use portpool::{Block, PoolKind, Port, PortRange, Token, Transport};
 use serde::{Deserialize, Serialize};
-
-use crate::args::Format;
 
 /// The blocks of one command, in the order of its selectors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +115,18 @@ impl Grant {
         let blocks = lines.iter().map(Line::block).collect::<Option<_>>()?;
         Some(Grant { pool, blocks })
     }
+}
+
+/// How `acquire` prints what it reserved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// One JSON object a line: transport, first, count, token.
+    #[default]
+    Json,
+    /// Assignments for eval: PORT, PORTPOOL_TCP, PORTPOOL_UDP, with --while PORTPOOL_HOLDER.
+    Shell,
+    /// Port numbers, one a line.
+    Plain,
 }
 
 /// One reservation in JSON. The token is text: not every reader of JSON keeps 64 bits of a number.

@@ -29,6 +29,8 @@ mod socket_owners;
 mod status;
 mod supervise;
 mod template;
+#[cfg(test)]
+mod testing;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,11 @@
-//! Placement against the naive reference: every start of every block, one port at a time.
+//! Placement against the naive reference, which the fuzz target `placement` runs as well.
 
 use std::collections::BTreeSet;
 
 use portpool_core::{
-    Alignment, CANDIDATE_COUNT_MAX, Occupancy, Port, PortBitmap, PortCount, PortRange, RangeSet,
-    Wildcard, candidates, place,
+    Alignment, Occupancy, Port, PortCount, PortRange, RangeSet, Wildcard, candidates, place,
 };
+use portpool_fuzz::placement::{Pool, check_candidates, check_place, naive_blocks};
 use proptest::{collection::vec, prelude::*};
 
 proptest! {
@@ -15,14 +15,7 @@ proptest! {
         wanted in wildcard(),
         seed: u64,
     ) {
-        let all = naive_blocks(&pool.ranges, &wanted);
-        let free = without(&all, &pool.occupancy.taken);
-        let rested = without(&free, &pool.occupancy.recent);
-        let best = if rested.is_empty() { &free } else { &rested };
-        let block = place(&pool.occupancy, &pool.ranges, &wanted, seed);
-        prop_assert_eq!(block.is_some(), !best.is_empty());
-        prop_assert!(block.is_none_or(|block| best.contains(&block)), "{:?}", block);
-        prop_assert_eq!(place(&pool.occupancy, &pool.ranges, &wanted, seed), block);
+        check_place(&pool, &wanted, seed);
     }
 
     #[test]
@@ -47,13 +40,7 @@ proptest! {
 
     #[test]
     fn candidates_are_distinct_blocks_of_the_pool(pool in pool(), wanted in wildcard(), seed: u64) {
-        let all = naive_blocks(&pool.ranges, &wanted);
-        let listed: Vec<_> = candidates(&pool.ranges, &wanted, seed).collect();
-        let distinct: BTreeSet<_> = listed.iter().copied().collect();
-        prop_assert_eq!(listed.len(), all.len().min(CANDIDATE_COUNT_MAX));
-        prop_assert_eq!(listed.len(), distinct.len());
-        prop_assert!(distinct.is_subset(&all));
-        prop_assert!(candidates(&pool.ranges, &wanted, seed).eq(listed));
+        check_candidates(&pool, &wanted, seed);
     }
 }
 
@@ -180,34 +167,6 @@ fn a_request_within_ports_outside_the_pool_has_no_room() {
         place(&Occupancy::default(), &set("200-300"), &wanted, 1),
         None
     );
-}
-
-#[derive(Debug)]
-struct Pool {
-    occupancy: Occupancy,
-    ranges: RangeSet,
-}
-
-fn naive_blocks(ranges: &RangeSet, wanted: &Wildcard) -> BTreeSet<PortRange> {
-    ranges
-        .iter()
-        .flat_map(PortRange::ports)
-        .filter(|first| first.number() % wanted.alignment.number() == 0)
-        .filter_map(|first| PortRange::new(first, wanted.count).ok())
-        .filter(|block| wanted.within.is_none_or(|within| within.covers(*block)))
-        .filter(|block| ranges.covers(*block))
-        .collect()
-}
-
-fn without(blocks: &BTreeSet<PortRange>, bitmap: &PortBitmap) -> BTreeSet<PortRange> {
-    let bits = bitmap.words();
-    let is_set =
-        |port: Port| bits[usize::from(port.number()) / 64] >> (port.number() % 64) & 1 == 1;
-    blocks
-        .iter()
-        .copied()
-        .filter(|block| !block.ports().any(is_set))
-        .collect()
 }
 
 fn starts(occupancy: &Occupancy, ranges: &RangeSet, wanted: &Wildcard) -> BTreeSet<u16> {

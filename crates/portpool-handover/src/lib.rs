@@ -49,6 +49,9 @@ mod supervisor;
 mod swap;
 mod sys;
 mod technique;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 
 pub use error::{Error, HoldError};
 pub use guard::Guard;

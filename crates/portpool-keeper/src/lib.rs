@@ -12,6 +12,9 @@
 pub mod admin;
 pub mod service;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 
 pub use admin::{Admin, AdminError};
 pub use store::{StateDir, Store, StoreError};

@@ -21,6 +21,8 @@ mod seats;
 mod server;
 mod session;
 mod stop;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod testing;
 mod world;
 
 use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};

@@ -9,6 +9,8 @@ mod record;
 mod rows;
 mod schema;
 mod sqlite;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod testing;
 
 use portpool_core::{PortRange, Transport};
 

@@ -46,7 +46,7 @@ pub(crate) fn mount_point() -> Option<PathBuf> {
 }
 
 /// The mount point of a line of mountinfo, if it is of cgroup v2.
-fn cgroup2_mount(line: &str) -> Option<PathBuf> {
+pub(crate) fn cgroup2_mount(line: &str) -> Option<PathBuf> {
     let (mount, file_system) = line.split_once(" - ")?;
     if file_system.split(' ').next() != Some("cgroup2") {
         return None;

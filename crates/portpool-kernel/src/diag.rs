@@ -57,7 +57,7 @@ fn request(family: u8) -> [u8; REQUEST_SIZE] {
 }
 
 /// Reads a datagram of messages; false at the end of the dump.
-fn read_answers(mut bytes: &[u8], ports: &mut Vec<Port>) -> io::Result<bool> {
+pub(crate) fn read_answers(mut bytes: &[u8], ports: &mut Vec<Port>) -> io::Result<bool> {
     while let Some((header, _)) = bytes.split_at_checked(HEADER_SIZE) {
         let size = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
         let kind = i32::from(u16::from_ne_bytes([header[4], header[5]]));

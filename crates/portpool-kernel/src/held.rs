@@ -122,7 +122,7 @@ const TIME_WAIT: u8 = 6;
 const LISTEN: u8 = 10;
 
 #[derive(Debug, PartialEq, Eq)]
-struct ListedSocket {
+pub(crate) struct ListedSocket {
     port: Port,
     state: u8,
     /// 0 if no program holds it open.
@@ -130,7 +130,7 @@ struct ListedSocket {
 }
 
 /// A line of /proc/net/tcp or udp.
-fn listed_socket(line: &str) -> Option<ListedSocket> {
+pub(crate) fn listed_socket(line: &str) -> Option<ListedSocket> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (_, port) = words.get(1)?.rsplit_once(':')?;
     Some(ListedSocket {

@@ -10,8 +10,8 @@
 //! port is without its entry for a moment. Only taking out has to write the whole set; what somebody
 //! changes between our look and that write, some microseconds, is lost.
 
-#[cfg(test)]
-mod model;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod model;
 mod plan;
 mod state;
 
@@ -21,7 +21,7 @@ use portpool_core::RangeSet;
 
 pub(crate) use state::Entries;
 pub use state::Reason;
-use state::State;
+pub(crate) use state::State;
 
 use crate::{
     error::{Error, Failed, Step},

@@ -23,6 +23,9 @@ mod programs;
 mod reap;
 mod sys;
 mod sysctl;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 
 pub use attach::{AttachOptions, Attached, PutBack, attach, attach_with};
 pub use detach::{Detached, detach};

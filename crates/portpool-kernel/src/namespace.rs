@@ -52,7 +52,7 @@ pub(crate) fn is_nested_pid_namespace() -> bool {
 }
 
 /// Takes the named ports out; of more pieces than a pool can have, the largest stay.
-fn without_services(mut ranges: RangeSet, services: &str) -> RangeSet {
+pub(crate) fn without_services(mut ranges: RangeSet, services: &str) -> RangeSet {
     for port in services.lines().filter_map(service_port) {
         ranges.remove(PortRange::single(port));
     }

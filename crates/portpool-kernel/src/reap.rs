@@ -135,7 +135,7 @@ fn names_namespace(path: &Path) -> bool {
 }
 
 /// The mount point, relative to the root, of a network namespace in a line of mountinfo.
-fn mounted_namespace(line: &str) -> Option<PathBuf> {
+pub(crate) fn mounted_namespace(line: &str) -> Option<PathBuf> {
     let mut words = line.split(' ').skip(3);
     let root = words.next()?;
     let point = words.next()?;

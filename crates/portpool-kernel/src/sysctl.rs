@@ -44,7 +44,7 @@ pub(crate) fn add_reserved(ports: &RangeSet) -> Result<(), Failed> {
 }
 
 /// The set as texts that the kernel takes in one piece.
-fn chunks(ports: &RangeSet) -> Vec<String> {
+pub(crate) fn chunks(ports: &RangeSet) -> Vec<String> {
     let mut chunks = Vec::new();
     let mut chunk = String::new();
     for range in ports.iter() {
@@ -78,7 +78,7 @@ pub(crate) fn kept_clear(ranges: &RangeSet, ephemeral: PortRange) -> RangeSet {
         .union(ranges)
 }
 
-fn parse_ephemeral(text: &str) -> Option<PortRange> {
+pub(crate) fn parse_ephemeral(text: &str) -> Option<PortRange> {
     let mut numbers = text
         .split_whitespace()
         .map(|word| word.parse().ok().and_then(Port::new));

@@ -20,6 +20,8 @@ mod passage;
 mod ranges;
 mod registry;
 mod roster;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod testing;
 
 pub(crate) use acquire::{acquire, namespace};
 pub(crate) use consume::{associate, associated, bind, listen, release_token, served_transport};

@@ -224,7 +224,8 @@ pub struct InheritedSocket {
 /// # Errors
 /// A variable that cannot be read, or a descriptor that is no open socket; then none is taken.
 pub fn from_environment() -> io::Result<Vec<InheritedSocket>> {
-    let Some(count) = announced()? else {
+    let [owner, count] = ["LISTEN_PID", "LISTEN_FDS"].map(|name| env::var(name).ok());
+    let Some(count) = announced(owner.as_deref(), count.as_deref(), process::id())? else {
         return Ok(Vec::new());
     };
     if TAKEN.swap(true, Ordering::SeqCst) {
@@ -242,9 +243,13 @@ pub fn from_environment() -> io::Result<Vec<InheritedSocket>> {
     Ok(named.collect())
 }
 
-/// How many sockets the environment promises this very process.
-fn announced() -> io::Result<Option<RawFd>> {
-    let Some((owner, count)) = env::var("LISTEN_PID").ok().zip(env::var("LISTEN_FDS").ok()) else {
+/// How many sockets `LISTEN_PID` and `LISTEN_FDS` promise the process `own_pid`.
+pub(crate) fn announced(
+    owner: Option<&str>,
+    count: Option<&str>,
+    own_pid: u32,
+) -> io::Result<Option<RawFd>> {
+    let Some((owner, count)) = owner.zip(count) else {
         return Ok(None);
     };
     let wrong = |name: &str, value: &str| {
@@ -253,13 +258,13 @@ fn announced() -> io::Result<Option<RawFd>> {
             format!("{name} is {value:?}, which is no number that could be meant"),
         )
     };
-    let pid: u32 = owner.parse().map_err(|_| wrong("LISTEN_PID", &owner))?;
-    if pid != process::id() {
+    let pid: u32 = owner.parse().map_err(|_| wrong("LISTEN_PID", owner))?;
+    if pid != own_pid {
         return Ok(None);
     }
     let number = count.parse().ok();
     let number = number.filter(|count| (0..=SOCKET_COUNT_MAX).contains(count));
-    number.map(Some).ok_or_else(|| wrong("LISTEN_FDS", &count))
+    number.map(Some).ok_or_else(|| wrong("LISTEN_FDS", count))
 }
 
 /// The first port whose hold cannot be handed over.

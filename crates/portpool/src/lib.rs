@@ -110,6 +110,9 @@ pub mod process;
 mod reservation;
 mod socket;
 mod sys;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 
 pub use admin::{AdminError, Caller, Lend};
 pub use embedded::Technique;

@@ -97,6 +97,11 @@ const ROOMS: &[Room] = &[
         },
     },
     Room {
+        name: "portpool-fuzz",
+        may_use: &[CORE, VARLINK],
+        unsafe_code: Unsafe::Forbidden,
+    },
+    Room {
         name: "xtask",
         may_use: &[],
         unsafe_code: Unsafe::Forbidden,

@@ -107,7 +107,7 @@ impl Administration {
     }
 }
 
-fn parse_note(text: Option<&str>) -> Result<Option<Note>, Fault> {
+pub(super) fn parse_note(text: Option<&str>) -> Result<Option<Note>, Fault> {
     let note = text.map(str::parse::<Note>).transpose();
     note.map_err(|_| Fault::InvalidParameter("note".to_owned()))
 }

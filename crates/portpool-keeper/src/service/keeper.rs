@@ -208,7 +208,7 @@ fn place(entry: &Entry) -> (u8, u8, u16) {
     )
 }
 
-fn cursor(text: &str) -> Option<(u8, u8, u16)> {
+pub(super) fn cursor(text: &str) -> Option<(u8, u8, u16)> {
     let mut parts = text.split('-');
     let place = (
         parts.next()?.parse().ok()?,

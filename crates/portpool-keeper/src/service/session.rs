@@ -288,7 +288,7 @@ fn pause(connection: &Connection, waiter: &Waiter, time: Duration) -> Woken {
     }
 }
 
-fn parse<M: Method>(call: Call) -> Result<M, Fault> {
+pub(super) fn parse<M: Method>(call: Call) -> Result<M, Fault> {
     let parameters = Value::Object(call.parameters.unwrap_or_default());
     serde_json::from_value(parameters).map_err(|error| {
         let text = error.to_string();

@@ -146,6 +146,20 @@ pub(super) fn seal_as_found(transaction: &Transaction<'_>) -> rusqlite::Result<(
     seal(transaction, digest(&Records { blocks, exclusions }))
 }
 
+/// Writes the digest of all that is there.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn seal_all(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let mut blocks = transaction.prepare(BLOCKS)?;
+    let mut exclusions = transaction.prepare(EXCLUSIONS)?;
+    let records = Records {
+        blocks: blocks.query_map([], block)?.collect::<Result<_, _>>()?,
+        exclusions: exclusions
+            .query_map([], exclusion)?
+            .collect::<Result<_, _>>()?,
+    };
+    seal(transaction, digest(&records))
+}
+
 /// A number nobody can foresee.
 pub(super) fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];

@@ -1,102 +1,49 @@
-//! The ledger against a naive account of who entered what: random changes of ours, edits by an
-//! administrator, and ends of the process between any two steps.
+//! The ledger against a naive account of who entered what: changes of ours, edits by an administrator,
+//! and ends of the process between any two steps, as chance or a fuzzer decides.
 
 use std::io;
 
 use portpool_core::{Port, PortRange, RangeSet};
-use portpool_testkit::Chance;
 
 use super::{Entries, Reason, State, World, plan::carry_out};
-use crate::error::{Error, Failed};
+use crate::error::Failed;
 
-#[test]
-fn what_is_ours_goes_and_what_is_the_administrators_stays() {
-    let seed = Chance::seed();
-    println!("seed {seed}");
-    let mut chance = Chance::new(seed);
-    for _ in 0..2_000 {
-        let mut machine = Machine::default();
-        let mut state = State::default();
-        for _ in 0..chance.below(40) {
-            match chance.below(5) {
-                0 | 1 => machine.administrator_edits(&mut chance),
-                2 => {
-                    // Killed at some step: what was noted is all that is known of it.
-                    let entries = machine.entries(&mut chance);
-                    machine.steps_left = Some(chance.below(6));
-                    drop(carry_out(&mut machine, &mut state, &entries, true));
-                    machine.steps_left = None;
-                    state = machine.noted.clone();
-                }
-                _ => {
-                    let entries = machine.entries(&mut chance);
-                    carry_out(&mut machine, &mut state, &entries, true).expect("change");
-                    let both = machine.his.union(&entries.all());
-                    assert_eq!(machine.sysctl, both);
-                }
-            }
+/// Decides: a number below the one given, which is not 0, or nothing any more.
+pub(crate) type Decide<'a> = dyn FnMut(u32) -> Option<u32> + 'a;
+
+/// A history, as long as there are decisions, and its end.
+///
+/// # Panics
+/// If the sysctl is ever another than it should be.
+pub(crate) fn follow(decide: &mut Decide<'_>) {
+    let mut machine = Machine::default();
+    let mut state = State::default();
+    while step(&mut machine, &mut state, decide).is_some() {}
+    machine.steps_left = None;
+    state = machine.noted.clone();
+    carry_out(&mut machine, &mut state, &Entries::default(), false).expect("close");
+    assert_eq!(machine.sysctl, machine.his);
+}
+
+fn step(machine: &mut Machine, state: &mut State, decide: &mut Decide<'_>) -> Option<()> {
+    match decide(5)? {
+        0 | 1 => machine.administrator_edits(decide)?,
+        2 => {
+            // Killed at some step: what was noted is all that is known of it.
+            let entries = machine.entries(decide)?;
+            machine.steps_left = Some(decide(6)?);
+            drop(carry_out(machine, state, &entries, true));
+            machine.steps_left = None;
+            *state = machine.noted.clone();
         }
-        carry_out(&mut machine, &mut state, &Entries::default(), false).expect("close");
-        assert_eq!(machine.sysctl, machine.his);
+        _ => {
+            let entries = machine.entries(decide)?;
+            carry_out(machine, state, &entries, true).expect("change");
+            let both = machine.his.union(&entries.all());
+            assert_eq!(machine.sysctl, both);
+        }
     }
-}
-
-#[test]
-fn a_list_written_anew_is_the_administrators_word() {
-    let (mut machine, mut state) = (Machine::default(), State::default());
-    let entries = Entries::default()
-        .with(Reason::Attached, set("1-100,300-400"))
-        .with(Reason::Persistent, set("200"));
-    carry_out(&mut machine, &mut state, &entries, true).expect("enter");
-    machine.sysctl = set("50,350-360,500");
-    carry_out(&mut machine, &mut state, &entries, true).expect("enter again");
-    assert_eq!(machine.sysctl, set("1-100,200,300-400,500"));
-    carry_out(&mut machine, &mut state, &Entries::default(), false).expect("close");
-    assert_eq!(machine.sysctl, set("50,350-360,500"));
-}
-
-#[test]
-fn a_port_of_ours_that_was_taken_out_is_no_reason_to_keep_the_rest_of_its_range() {
-    let (mut machine, mut state) = (Machine::default(), State::default());
-    let entries = Entries::default().with(Reason::Attached, set("1-100"));
-    carry_out(&mut machine, &mut state, &entries, true).expect("enter");
-    machine.sysctl = set("1-79,81-100");
-    carry_out(&mut machine, &mut state, &entries, true).expect("enter again");
-    assert_eq!(machine.sysctl, set("1-100"));
-    carry_out(&mut machine, &mut state, &Entries::default(), false).expect("close");
-    assert_eq!(machine.sysctl, RangeSet::new());
-}
-
-#[test]
-fn what_does_not_fit_one_write_stays_until_it_does() {
-    let (mut machine, mut state) = (Machine::default(), State::default());
-    let odd = |count: u16| -> RangeSet {
-        let ports = (0..count).filter_map(|n| Port::new(10_001 + 2 * n));
-        ports.map(PortRange::single).collect()
-    };
-    let with = |ports: RangeSet| Entries::default().with(Reason::Persistent, ports);
-    carry_out(&mut machine, &mut state, &with(odd(2_000)), true).expect("enter");
-    carry_out(&mut machine, &mut state, &with(odd(1_999)), true).expect("take one out");
-    assert_eq!((machine.sysctl.clone(), machine.replaced), (odd(2_000), 0));
-    carry_out(&mut machine, &mut state, &with(odd(100)), true).expect("take most out");
-    assert_eq!((machine.sysctl.clone(), machine.replaced), (odd(100), 1));
-    machine.sysctl = machine.sysctl.union(&odd(3_000).difference(&odd(2_000)));
-    carry_out(&mut machine, &mut state, &Entries::default(), false).expect("close");
-    assert_eq!(machine.sysctl, odd(3_000).difference(&odd(2_000)));
-}
-
-#[test]
-fn who_changes_the_sysctl_all_the_time_is_told_of() {
-    let mut machine = Machine {
-        is_contended: true,
-        ..Machine::default()
-    };
-    let entries = Entries::default().with(Reason::Granted, set("40000"));
-    let error = carry_out(&mut machine, &mut State::default(), &entries, true);
-    match error {
-        Err(Error::SysctlLost { missing }) => assert_eq!(missing, set("40000")),
-        other => panic!("{other:?}"),
-    }
+    Some(())
 }
 
 /// A sysctl, an administrator, and a file.
@@ -115,9 +62,9 @@ struct Machine {
 
 impl Machine {
     /// The ways in which people edit: read, change, write.
-    fn administrator_edits(&mut self, chance: &mut Chance) {
-        let range = RangeSet::from(range(chance));
-        match chance.below(2) {
+    fn administrator_edits(&mut self, decide: &mut Decide<'_>) -> Option<()> {
+        let range = RangeSet::from(range(decide)?);
+        match decide(2)? {
             // Where a port is ours already, or would be had the process not ended just then, nobody
             // can see that he entered it too.
             0 => {
@@ -132,19 +79,19 @@ impl Machine {
                 self.sysctl = self.sysctl.difference(&out);
             }
         }
+        Some(())
     }
 
-    fn entries(&self, chance: &mut Chance) -> Entries {
-        let mut entries = self.noted.entries.clone();
-        let reason = Reason::ALL[chance.below(4) as usize];
+    fn entries(&self, decide: &mut Decide<'_>) -> Option<Entries> {
+        let entries = self.noted.entries.clone();
+        let reason = Reason::ALL[decide(4)? as usize];
         let ports = entries.of(reason);
-        let range = RangeSet::from(range(chance));
-        let ports = match chance.below(2) {
+        let range = RangeSet::from(range(decide)?);
+        let ports = match decide(2)? {
             0 => ports.union(&range),
             _ => ports.difference(&range),
         };
-        entries = entries.with(reason, ports);
-        entries
+        Some(entries.with(reason, ports))
     }
 
     fn step(&mut self) -> Result<(), Failed> {
@@ -191,13 +138,93 @@ impl World for Machine {
     }
 }
 
-fn range(chance: &mut Chance) -> PortRange {
-    let first = 1 + chance.below(60);
-    let last = first + chance.below(20);
-    let port = |number| Port::new(u16::try_from(number).expect("small")).expect("not 0");
-    PortRange::between(port(first), port(last)).expect("in order")
+fn range(decide: &mut Decide<'_>) -> Option<PortRange> {
+    let first = 1 + decide(60)?;
+    let last = first + decide(20)?;
+    let port = |number| Port::new(u16::try_from(number).ok()?);
+    PortRange::between(port(first)?, port(last)?)
 }
 
-fn set(text: &str) -> RangeSet {
-    text.parse().expect("ports")
+#[cfg(test)]
+mod tests {
+    use portpool_testkit::Chance;
+
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn what_is_ours_goes_and_what_is_the_administrators_stays() {
+        let seed = Chance::seed();
+        println!("seed {seed}");
+        let mut chance = Chance::new(seed);
+        for _ in 0..2_000 {
+            let mut left = chance.below(200);
+            follow(&mut |bound| {
+                left = left.checked_sub(1)?;
+                Some(chance.below(bound))
+            });
+        }
+    }
+
+    #[test]
+    fn a_list_written_anew_is_the_administrators_word() {
+        let (mut machine, mut state) = (Machine::default(), State::default());
+        let entries = Entries::default()
+            .with(Reason::Attached, set("1-100,300-400"))
+            .with(Reason::Persistent, set("200"));
+        carry_out(&mut machine, &mut state, &entries, true).expect("enter");
+        machine.sysctl = set("50,350-360,500");
+        carry_out(&mut machine, &mut state, &entries, true).expect("enter again");
+        assert_eq!(machine.sysctl, set("1-100,200,300-400,500"));
+        carry_out(&mut machine, &mut state, &Entries::default(), false).expect("close");
+        assert_eq!(machine.sysctl, set("50,350-360,500"));
+    }
+
+    #[test]
+    fn a_port_of_ours_that_was_taken_out_is_no_reason_to_keep_the_rest_of_its_range() {
+        let (mut machine, mut state) = (Machine::default(), State::default());
+        let entries = Entries::default().with(Reason::Attached, set("1-100"));
+        carry_out(&mut machine, &mut state, &entries, true).expect("enter");
+        machine.sysctl = set("1-79,81-100");
+        carry_out(&mut machine, &mut state, &entries, true).expect("enter again");
+        assert_eq!(machine.sysctl, set("1-100"));
+        carry_out(&mut machine, &mut state, &Entries::default(), false).expect("close");
+        assert_eq!(machine.sysctl, RangeSet::new());
+    }
+
+    #[test]
+    fn what_does_not_fit_one_write_stays_until_it_does() {
+        let (mut machine, mut state) = (Machine::default(), State::default());
+        let odd = |count: u16| -> RangeSet {
+            let ports = (0..count).filter_map(|n| Port::new(10_001 + 2 * n));
+            ports.map(PortRange::single).collect()
+        };
+        let with = |ports: RangeSet| Entries::default().with(Reason::Persistent, ports);
+        carry_out(&mut machine, &mut state, &with(odd(2_000)), true).expect("enter");
+        carry_out(&mut machine, &mut state, &with(odd(1_999)), true).expect("take one out");
+        assert_eq!((machine.sysctl.clone(), machine.replaced), (odd(2_000), 0));
+        carry_out(&mut machine, &mut state, &with(odd(100)), true).expect("take most out");
+        assert_eq!((machine.sysctl.clone(), machine.replaced), (odd(100), 1));
+        machine.sysctl = machine.sysctl.union(&odd(3_000).difference(&odd(2_000)));
+        carry_out(&mut machine, &mut state, &Entries::default(), false).expect("close");
+        assert_eq!(machine.sysctl, odd(3_000).difference(&odd(2_000)));
+    }
+
+    #[test]
+    fn who_changes_the_sysctl_all_the_time_is_told_of() {
+        let mut machine = Machine {
+            is_contended: true,
+            ..Machine::default()
+        };
+        let entries = Entries::default().with(Reason::Granted, set("40000"));
+        let error = carry_out(&mut machine, &mut State::default(), &entries, true);
+        match error {
+            Err(Error::SysctlLost { missing }) => assert_eq!(missing, set("40000")),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn set(text: &str) -> RangeSet {
+        text.parse().expect("ports")
+    }
 }

@@ -55,7 +55,7 @@ fn socket_count(transport: Transport, port: Port) -> u32 {
 }
 
 /// Whether a row is of a live socket with this local port.
-fn is_bound_to(row: &str, port: Port) -> bool {
+pub(super) fn is_bound_to(row: &str, port: Port) -> bool {
     let mut fields = row.split_whitespace().skip(1);
     let local = fields.next().and_then(|address| address.rsplit_once(':'));
     let number = local.and_then(|(_, port)| u16::from_str_radix(port, 16).ok());

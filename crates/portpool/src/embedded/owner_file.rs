@@ -255,14 +255,14 @@ fn blocks<'a>(held: impl Iterator<Item = &'a Arc<Held>>) -> String {
 }
 
 /// The whole of a list. What is in the file after its length is of an earlier, longer one.
-fn text(owner: &str, blocks: &str) -> String {
+pub(super) fn text(owner: &str, blocks: &str) -> String {
     let body = format!("{owner}{blocks}");
     let (length, sum) = (body.len(), checksum(body.as_bytes()));
     format!("{VERSION}\n{length:08} {sum:016x}\n{body}")
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Content<'a> {
+pub(super) enum Content<'a> {
     /// The lines after the head.
     Whole(&'a str),
     /// Read while it was written.
@@ -271,14 +271,14 @@ enum Content<'a> {
     Foreign,
 }
 
-fn whole(text: &[u8]) -> Content<'_> {
+pub(super) fn whole(text: &[u8]) -> Content<'_> {
     let Some(rest) = text.strip_prefix(VERSION.as_bytes()) else {
         return Content::Foreign;
     };
     let body = || {
         let head = str::from_utf8(rest.get(1..HEAD_SIZE)?).ok()?;
         let (length, sum) = head.split_once(' ')?;
-        let end = HEAD_SIZE + 1 + length.parse::<usize>().ok()?;
+        let end = length.parse::<usize>().ok()?.checked_add(HEAD_SIZE + 1)?;
         let body = rest.get(HEAD_SIZE..end)?.strip_prefix(b"\n")?;
         let sum = u64::from_str_radix(sum, 16).ok()?;
         (checksum(body) == sum).then_some(body)
@@ -296,7 +296,7 @@ fn checksum(bytes: &[u8]) -> u64 {
     })
 }
 
-fn parse(text: &str) -> Option<Vec<(u64, Record)>> {
+pub(super) fn parse(text: &str) -> Option<Vec<(u64, Record)>> {
     let mut lines = text.lines();
     let mut owner = lines.next()?.strip_prefix("owner ")?.splitn(5, ' ');
     let owner_pid = owner.next()?.parse().ok()?;
@@ -374,6 +374,13 @@ mod tests {
         // What a longer list left behind does not matter.
         let longer = format!("{list}{BLOCKS}");
         assert_eq!(whole(longer.as_bytes()), Content::Whole(body));
+    }
+
+    // A length that fills its line and the checksum's overflowed the sum with the head's.
+    #[test]
+    fn a_list_longer_than_memory_is_not_read() {
+        let list = format!("{VERSION}\n{} 0000\n", u64::MAX);
+        assert_eq!(whole(list.as_bytes()), Content::Torn);
     }
 
     #[test]

@@ -40,14 +40,14 @@ fn usual_ranges() -> RangeSet {
     ranges
 }
 
-fn ephemeral_in(text: &str) -> Option<PortRange> {
+pub(super) fn ephemeral_in(text: &str) -> Option<PortRange> {
     let mut numbers = text.split_whitespace().map(str::parse);
     let (first, last) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
     PortRange::between(first, last)
 }
 
 /// The ports of lines like `postgresql 5432/tcp postgres`.
-fn service_ports(text: &str) -> impl Iterator<Item = Port> {
+pub(super) fn service_ports(text: &str) -> impl Iterator<Item = Port> {
     text.lines().filter_map(|line| {
         let line = line.split('#').next()?;
         let (port, _) = line.split_whitespace().nth(1)?.split_once('/')?;

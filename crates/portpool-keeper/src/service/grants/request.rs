@@ -63,7 +63,7 @@ impl Request {
     }
 
     /// What the kernel charges for it: each transport has ports of its own.
-    pub(super) fn charge(&self) -> u32 {
+    pub(in crate::service) fn charge(&self) -> u32 {
         let count = match self.want {
             Want::Exactly(range) => range.count(),
             Want::Any(wanted) => wanted.count,
