@@ -53,6 +53,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     // A failed program must not keep the others from being counted.
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--no-fail-fast"]);
+    // Tests read what programs print, which this would put colours into.
+    tests.env_remove("CLICOLOR_FORCE");
     if options.long {
         tests.env(SIZE_VARIABLE, "long");
     }
