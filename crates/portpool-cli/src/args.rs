@@ -100,7 +100,6 @@ pub(crate) enum Command {
     /// Print completions for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages.
-    #[command(hide = true)]
     Man(ManArgs),
     /// The background half of `acquire --while`.
     #[command(hide = true)]
@@ -363,7 +362,8 @@ pub(crate) struct CompletionsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// Where to: one file a command. Without it the main page goes to stdout.
+    /// Where to, such as /usr/local/share/man/man1: one file a command. Without it the main page goes
+    /// to stdout.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }
