@@ -5,6 +5,7 @@
 //! CI that is a failure instead.
 
 mod privilege;
+mod reach;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -37,14 +38,23 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     {
         bail!("{obstacle}, and with CI=true no test may be left out");
     }
+    let mut elsewhere = None;
     if obstacle.is_none() {
         install_what_tests_need()?;
+        elsewhere = reach::elsewhere(&Workspace::load()?.target_directory)?;
     }
+    let cargo = || {
+        let mut cargo = cargo();
+        cargo.envs(elsewhere.iter().map(|folder| ("CARGO_TARGET_DIR", folder)));
+        cargo
+    };
     obey(cargo().args(["build", "--workspace"]))?;
 
     // A failed program must not keep the others from being counted.
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--no-fail-fast"]);
+    // Tests read what programs print, which this would put colours into.
+    tests.env_remove("CLICOLOR_FORCE");
     if options.long {
         tests.env(SIZE_VARIABLE, "long");
     }

@@ -100,7 +100,6 @@ pub(crate) enum Command {
     /// Print completions for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages.
-    #[command(hide = true)]
     Man(ManArgs),
     /// The background half of `acquire --while`.
     #[command(hide = true)]
@@ -164,7 +163,8 @@ pub(crate) struct AcquireArgs {
     pub(crate) format: Format,
     /// Hold until end of file on stdin.
     ///
-    /// The default if stdin is a pipe or a socket. SIGTERM and SIGINT end it as well.
+    /// The default if stdin is a pipe or a socket. SIGTERM and SIGINT end it as well, except what it
+    /// was started to ignore: a shell without job control does that with SIGINT for what it starts with &.
     #[arg(long, conflicts_with = "tree_root")]
     pub(crate) until_eof: bool,
     /// Return at once and hold in the background until process PID ends.
@@ -350,7 +350,8 @@ pub(crate) struct CompletionsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// Where to: one file a command. Without it the main page goes to stdout.
+    /// Where to, such as /usr/local/share/man/man1: one file a command. Without it the main page goes
+    /// to stdout.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }
@@ -436,7 +437,11 @@ held; 1, 2, 3 and 124 as `portpool --help` lists them.
 
 Examples:
   portpool acquire -p 8080-8083 -p 53/udp
-  eval \"$(portpool acquire -t 2 --while $$ --format shell)\"";
+  eval \"$(portpool acquire -t 2 --while $$ --format shell)\"
+
+eval hides that nothing could be reserved, also from set -e. A script that must not go on then:
+  ports=$(portpool acquire -t 2 --while $$ --format shell) || exit
+  eval \"$ports\"";
 
 #[cfg(test)]
 mod tests {

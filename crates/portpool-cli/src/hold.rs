@@ -14,6 +14,7 @@ use portpool::{
     process::{close_inherited, watch},
 };
 use rustix::{
+    io::Errno,
     process::setsid,
     stdio::{dup2_stderr, dup2_stdout},
 };
@@ -94,8 +95,12 @@ pub(crate) fn hold(args: &HoldArgs) -> Answer {
     let _ = rustix::thread::set_name(c"portpool");
     // Watched before it is named in the claim, so that it cannot end unnoticed in between.
     let watched = watch(root).map_err(|error| {
-        let message =
-            format!("--while {root}: no such process ({error}): name one that is running");
+        let message = match Errno::from_io_error(&error) {
+            Some(Errno::SRCH) => {
+                format!("--while {root}: no such process: name one that is running")
+            }
+            _ => format!("--while {root}: cannot watch it: {error}"),
+        };
         Failure::new(Code::Failed, message)
     });
     let held = watched.and_then(|watched| Ok((acquire(args)?, watched)));

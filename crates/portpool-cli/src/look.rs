@@ -13,7 +13,7 @@ use crate::{
     owner::{Owner, TreeRoot, since_boot},
     pool::Chosen,
     records,
-    socket_owners::Sockets,
+    socket_owners::{Sockets, lists_silent_sockets},
 };
 
 /// The command `reservations`.
@@ -230,7 +230,11 @@ impl PortRow {
         sockets: &Sockets,
         records: &Records,
     ) -> Result<PortRow, Failure> {
-        let state = pool.port(transport, port)?;
+        let mut state = pool.port(transport, port)?;
+        // The embedded pool counts what it finds in /proc; its own holds are not meant.
+        if pool.kind() == PoolKind::Embedded && state.reservation.is_none() {
+            state.socket_count += sockets.silent_count(transport, port);
+        }
         let processes = sockets.processes(transport, port).into_iter();
         Ok(PortRow {
             transport: transport.to_string(),
@@ -303,8 +307,13 @@ impl PortRow {
             "recent" => "free, used within the last minute",
             "in-use" => "in use, not reserved",
             "excluded" => "excluded by the administrator: no reservation gets it, a bind does",
-            "free" if self.pool.is(PoolKind::Embedded) && self.transport == "tcp" => {
-                "free, as far as can be seen: TCP sockets that do not listen are in no list"
+            "free"
+                if self.pool.is(PoolKind::Embedded)
+                    && self.transport == "tcp"
+                    && !lists_silent_sockets() =>
+            {
+                "free, as far as can be seen: TCP sockets that do not listen are in no list before \
+                 Linux 6.8"
             }
             state => state,
         }

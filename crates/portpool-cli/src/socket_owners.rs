@@ -1,7 +1,7 @@
-//! Which processes have a socket bound to a port, as far as /proc shows.
+//! Which processes have a socket bound to a port, as far as the kernel shows.
 //!
-//! A TCP socket that is bound but neither listens nor is connected is in no list of /proc: the count
-//! the pool keeps is right where this one is lower.
+//! A TCP socket that is bound but neither listens nor is connected is in no list before Linux 6.8: the
+//! count the pool keeps is right where this one is lower.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,12 +10,17 @@ use std::{
 };
 
 use portpool::{Port, Transport};
+use portpool_kernel::silent_tcp_sockets;
 
 use crate::owner::command_line;
 
 /// The inodes of all sockets with a local port, in this network namespace.
 #[derive(Debug, Default)]
-pub(crate) struct Sockets(BTreeMap<(Transport, u16), BTreeSet<u64>>);
+pub(crate) struct Sockets {
+    all: BTreeMap<(Transport, u16), BTreeSet<u64>>,
+    /// TCP sockets that neither listen nor connect.
+    silent: BTreeMap<u16, BTreeSet<u64>>,
+}
 
 impl Sockets {
     pub(crate) fn read() -> Sockets {
@@ -28,24 +33,38 @@ impl Sockets {
         ] {
             let text = fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
             for (port, inode) in text.lines().filter_map(socket) {
-                sockets
-                    .0
-                    .entry((transport, port))
-                    .or_default()
-                    .insert(inode);
+                sockets.add(transport, port, inode);
             }
+        }
+        for silent in silent_tcp_sockets().unwrap_or_default() {
+            let (port, inode) = (silent.port.number(), silent.inode.into());
+            sockets.add(Transport::Tcp, port, inode);
+            sockets.silent.entry(port).or_default().insert(inode);
         }
         sockets
     }
 
+    fn add(&mut self, transport: Transport, port: u16, inode: u64) {
+        self.all.entry((transport, port)).or_default().insert(inode);
+    }
+
     /// Whether a socket that somebody owns is on the port.
     pub(crate) fn has(&self, transport: Transport, port: Port) -> bool {
-        self.0.contains_key(&(transport, port.number()))
+        self.all.contains_key(&(transport, port.number()))
+    }
+
+    /// How many there are that neither listen nor connect.
+    pub(crate) fn silent_count(&self, transport: Transport, port: Port) -> u32 {
+        let silent = self.silent.get(&port.number()).map_or(0, BTreeSet::len);
+        match transport {
+            Transport::Tcp => u32::try_from(silent).unwrap_or(u32::MAX),
+            Transport::Udp => 0,
+        }
     }
 
     /// The processes that have a socket on the port open, each once, with their command lines.
     pub(crate) fn processes(&self, transport: Transport, port: Port) -> Vec<(u32, Option<String>)> {
-        let Some(inodes) = self.0.get(&(transport, port.number())) else {
+        let Some(inodes) = self.all.get(&(transport, port.number())) else {
             return Vec::new();
         };
         let mut pids: Vec<u32> = fs::read_dir("/proc")
@@ -60,6 +79,18 @@ impl Sockets {
             .map(|pid| (pid, command_line(pid)))
             .collect()
     }
+}
+
+/// Whether the kernel lists TCP sockets that neither listen nor connect.
+pub(crate) fn lists_silent_sockets() -> bool {
+    let uname = rustix::system::uname();
+    is_6_8(&uname.release().to_string_lossy())
+}
+
+fn is_6_8(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|number| number.parse().ok());
+    (next().unwrap_or(0), next().unwrap_or(0)) >= (6, 8)
 }
 
 /// The local port and the inode of a line of /proc/net/tcp and its kin. An accepted or closing socket
@@ -88,7 +119,9 @@ fn socket_inode(descriptor: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
+    use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 
     use super::*;
 
@@ -109,5 +142,40 @@ mod tests {
         let port = Port::new(socket.local_addr().expect("address").port()).expect("port");
         let processes = Sockets::read().processes(Transport::Udp, port);
         assert!(processes.iter().any(|(pid, _)| *pid == std::process::id()));
+    }
+
+    #[test]
+    fn this_process_is_found_by_a_silent_socket_where_the_kernel_lists_those() {
+        let socket = socket_with(
+            AddressFamily::INET6,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .expect("socket");
+        bind(&socket, &SocketAddrV6::new(Ipv6Addr::LOCALHOST, 0, 0, 0)).expect("bind");
+        let address: SocketAddrV6 = getsockname(&socket)
+            .expect("address")
+            .try_into()
+            .expect("IPv6");
+        let port = Port::new(address.port()).expect("port");
+        let sockets = Sockets::read();
+        let found = u32::from(lists_silent_sockets());
+        assert_eq!(sockets.silent_count(Transport::Tcp, port), found);
+        let processes = sockets.processes(Transport::Tcp, port);
+        assert_eq!(
+            processes.iter().any(|(pid, _)| *pid == std::process::id()),
+            found == 1
+        );
+    }
+
+    #[test]
+    fn releases_of_the_kernel_are_read() {
+        for release in ["6.8.0-45-generic", "6.18.44", "7.0-rc1", "10.0"] {
+            assert!(is_6_8(release), "{release}");
+        }
+        for release in ["6.1.0-18-amd64", "5.19.0", "6.7.12", "6", ""] {
+            assert!(!is_6_8(release), "{release}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "run",
     "acquire",
     "reservations",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 9] = [
     "attach",
     "detach",
     "completions",
+    "man",
 ];
 
 #[test]
@@ -32,7 +33,7 @@ fn every_command_explains_itself() {
         assert!(help.contains(&format!("\n  {command} ")), "{command}");
     }
     assert!(help.contains("Exit status:"));
-    for hidden in ["\n  hold ", "\n  rest", "\n  man "] {
+    for hidden in ["\n  hold ", "\n  rest"] {
         assert!(!help.contains(hidden), "{hidden}");
     }
 }
@@ -120,6 +121,8 @@ fn completions_know_every_command() {
         for command in COMMANDS {
             assert!(script.contains(command), "{shell}: {command}");
         }
+        assert!(!script.contains("background half"), "{shell}");
+        assert!(!script.contains("keeper completions man hold"), "{shell}");
     }
 }
 

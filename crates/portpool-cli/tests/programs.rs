@@ -308,5 +308,5 @@ mod as_root {
     const NOBODY: u32 = 65_534;
     const STRANGER: u32 = 65_533;
     const START_COUNT: u32 = 2;
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(60);
 }

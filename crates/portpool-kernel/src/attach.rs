@@ -124,6 +124,9 @@ fn steps(
     undo: &mut Undo,
 ) -> Result<Attached, Error> {
     let run = &options.run;
+    if Pools::is_elsewhere(run, namespace.cookie)? {
+        return Err(Error::Elsewhere(run.path().to_owned()));
+    }
     undo.mounted = mounts::mount_bpf(run, options.private_mounts)?;
     let mut programs = Programs::load(run)?;
     let version = run.version();

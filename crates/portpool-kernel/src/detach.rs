@@ -30,11 +30,12 @@ pub struct Detached {
 ///
 /// # Errors
 /// [`Error::LiveReservations`] unless `force`, with nothing changed; [`Error::Incomplete`] if some
-/// step failed, all others done.
+/// step failed, all others done; [`Error::NotAttached`] and [`Error::Elsewhere`] where nothing of it is
+/// in this run directory.
 pub fn detach(run: &RunDir, force: bool) -> Result<Detached, Error> {
     let namespace = NetNamespace::current()?;
     if !mounts::is_bpf(&run.bpf()) {
-        return Err(Error::NotAttached);
+        return Err(not_here(run, namespace));
     }
     let _lock = run.lock()?;
     if let Some(found) = run.other_version() {
@@ -47,7 +48,7 @@ pub fn detach(run: &RunDir, force: bool) -> Result<Detached, Error> {
     }
     let pools = Pools::open(run)?;
     let Some(config) = pools.config(namespace.cookie)? else {
-        return Err(Error::NotAttached);
+        return Err(not_here(run, namespace));
     };
     let ended = pools.maps(namespace.cookie).and_then(|maps| maps.records());
     let ended = match ended {
@@ -77,6 +78,14 @@ pub fn detach(run: &RunDir, force: bool) -> Result<Detached, Error> {
         })
     } else {
         Err(Error::Incomplete(failures))
+    }
+}
+
+/// Why there is nothing to detach. Who may not look at all maps is told that there is no pool.
+fn not_here(run: &RunDir, namespace: NetNamespace) -> Error {
+    match Pools::is_elsewhere(run, namespace.cookie) {
+        Ok(true) => Error::Elsewhere(run.path().to_owned()),
+        Ok(false) | Err(_) => Error::NotAttached,
     }
 }
 

@@ -10,17 +10,29 @@ use rustix::net::{
 
 use crate::error::{Failed, Step};
 
-/// The ports of the bound, silent TCP sockets of the calling thread's network namespace; one may
-/// come several times.
-pub(crate) fn silent_tcp_ports() -> Result<Vec<Port>, Failed> {
-    let mut ports = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        ports.extend(ask(family as u8).step(|| "list the bound TCP sockets".into())?);
-    }
-    Ok(ports)
+/// A TCP socket that is bound and neither listens nor connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SilentSocket {
+    /// Its port.
+    pub port: Port,
+    /// Its inode, as links in `/proc/PID/fd` name it.
+    pub inode: u32,
 }
 
-fn ask(family: u8) -> io::Result<Vec<Port>> {
+/// The bound, silent TCP sockets of the calling thread's network namespace, which `/proc/net` does not
+/// list; one may come several times. None before Linux 6.8.
+///
+/// # Errors
+/// If the kernel does not answer.
+pub fn silent_tcp_sockets() -> Result<Vec<SilentSocket>, Failed> {
+    let mut sockets = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        sockets.extend(ask(family as u8).step(|| "list the bound TCP sockets".into())?);
+    }
+    Ok(sockets)
+}
+
+fn ask(family: u8) -> io::Result<Vec<SilentSocket>> {
     let diag = socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
@@ -33,12 +45,12 @@ fn ask(family: u8) -> io::Result<Vec<Port>> {
         diag => diag?,
     };
     send(&diag, &request(family), SendFlags::empty())?;
-    let mut ports = Vec::new();
+    let mut sockets = Vec::new();
     let mut buffer = vec![0; BUFFER_SIZE];
     loop {
         let (size, _) = recv(&diag, buffer.as_mut_slice(), RecvFlags::empty())?;
-        if !read_answers(&buffer[..size], &mut ports)? {
-            return Ok(ports);
+        if !read_answers(&buffer[..size], &mut sockets)? {
+            return Ok(sockets);
         }
     }
 }
@@ -57,7 +69,7 @@ fn request(family: u8) -> [u8; REQUEST_SIZE] {
 }
 
 /// Reads a datagram of messages; false at the end of the dump.
-pub(crate) fn read_answers(mut bytes: &[u8], ports: &mut Vec<Port>) -> io::Result<bool> {
+pub(crate) fn read_answers(mut bytes: &[u8], sockets: &mut Vec<SilentSocket>) -> io::Result<bool> {
     while let Some((header, _)) = bytes.split_at_checked(HEADER_SIZE) {
         let size = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
         let kind = i32::from(u16::from_ne_bytes([header[4], header[5]]));
@@ -65,15 +77,19 @@ pub(crate) fn read_answers(mut bytes: &[u8], ports: &mut Vec<Port>) -> io::Resul
         match kind {
             libc::NLMSG_DONE => return Ok(false),
             libc::NLMSG_ERROR => return ended_by(body),
-            _ => {
-                // struct inet_diag_msg: four bytes, then the port in network order.
-                let port = body.get(4..6).ok_or_else(cut_short)?;
-                ports.extend(Port::new(u16::from_be_bytes([port[0], port[1]])));
-            }
+            _ => sockets.extend(socket(body).ok_or_else(cut_short)?),
         }
         bytes = bytes.get(size.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(true)
+}
+
+/// Reads a struct inet_diag_msg: four bytes, then the port in network order, and at the end the inode.
+/// A socket may have lost its port meanwhile.
+fn socket(message: &[u8]) -> Option<Option<SilentSocket>> {
+    let port = u16::from_be_bytes(*message.get(4..)?.first_chunk()?);
+    let inode = u32::from_ne_bytes(*message.get(68..)?.first_chunk()?);
+    Some(Port::new(port).map(|port| SilentSocket { port, inode }))
 }
 
 fn ended_by(body: &[u8]) -> io::Result<bool> {
@@ -109,12 +125,18 @@ mod tests {
             bytes.extend(body);
             bytes
         };
-        let mut bytes = message(SOCK_DIAG_BY_FAMILY, &[2, 13, 0, 0, 0x1f, 0x90, 0, 0]);
-        let mut ports = Vec::new();
-        assert!(read_answers(&bytes, &mut ports).expect("a message"));
-        assert_eq!(ports, [Port::new(8080).expect("port")]);
+        let mut body = [0; 72];
+        body[..6].copy_from_slice(&[2, 13, 0, 0, 0x1f, 0x90]);
+        body[68..].copy_from_slice(&4711u32.to_ne_bytes());
+        let mut bytes = message(SOCK_DIAG_BY_FAMILY, &body);
+        let mut sockets = Vec::new();
+        assert!(read_answers(&bytes, &mut sockets).expect("a message"));
+        let port = Port::new(8080).expect("port");
+        assert_eq!(sockets, [SilentSocket { port, inode: 4711 }]);
         bytes.extend(message(libc::NLMSG_DONE as u16, &[0; 4]));
-        assert!(!read_answers(&bytes, &mut ports).expect("the end"));
-        assert!(read_answers(&bytes[..20], &mut ports).is_err());
+        assert!(!read_answers(&bytes, &mut sockets).expect("the end"));
+        assert!(read_answers(&bytes[..20], &mut sockets).is_err());
+        let short = message(SOCK_DIAG_BY_FAMILY, &body[..68]);
+        assert!(read_answers(&short, &mut sockets).is_err());
     }
 }

@@ -43,10 +43,7 @@ pub enum Error {
         own: u32,
     },
     /// The programs are attached to another cgroup.
-    #[error(
-        "the programs in {path} are attached to another cgroup than {cgroup}: detach first, or use \
-         another PORTPOOL_RUN_DIR"
-    )]
+    #[error("the programs in {path} are attached to another cgroup than {cgroup}: detach first")]
     OtherCgroup {
         /// The run directory.
         path: PathBuf,
@@ -62,6 +59,12 @@ pub enum Error {
     /// All slots for pools are taken.
     #[error("256 network namespaces have a pool already: detach one first")]
     TooManyPools,
+    /// This network namespace has a pool that is not in this run directory.
+    #[error(
+        "this network namespace has a pool already, which is not in {0}: set PORTPOOL_RUN_DIR to the \
+         directory it was attached with, or enter the mount namespace it was attached in"
+    )]
+    Elsewhere(PathBuf),
     /// No pool is attached in this network namespace.
     #[error("no pool is attached in this network namespace")]
     NotAttached,

@@ -74,8 +74,8 @@ impl Look {
             }
         }
         if transport == Transport::Tcp {
-            for port in diag::silent_tcp_ports()? {
-                look.note_bound(maps, transport, port)?;
+            for socket in diag::silent_tcp_sockets()? {
+                look.note_bound(maps, transport, socket.port)?;
             }
         }
         Ok(look)

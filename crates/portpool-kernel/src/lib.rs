@@ -29,6 +29,7 @@ pub mod testing;
 
 pub use attach::{AttachOptions, Attached, PutBack, attach, attach_with};
 pub use detach::{Detached, detach};
+pub use diag::{SilentSocket, silent_tcp_sockets};
 pub use doctor::{Finding, Verdict, doctor};
 pub use error::{Error, Failed};
 pub use files::RunDir;

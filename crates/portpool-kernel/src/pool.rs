@@ -1,6 +1,12 @@
 //! The maps of one namespace's pool, and the table of pools.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use portpool_core::{
     Port, PortBitmap, RangeSet, Transport,
@@ -84,6 +90,14 @@ const INNER: [Inner; 9] = [
     },
 ];
 
+const ELSEWHERE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Mirrors `bpf/maps.h`: the table of pools.
+const TABLE: MapShape = MapShape {
+    max_entries: POOL_COUNT_MAX,
+    ..hash("pools", 8, POOL_SIZE as u32)
+};
+
 /// The table of pools and the maps of maps.
 pub(crate) struct Pools {
     table: Object,
@@ -115,6 +129,39 @@ impl Pools {
             table,
             run: run.clone(),
         })
+    }
+
+    /// Whether a pool of this namespace is in another table than that of this run directory: it was
+    /// attached with another one, or under the same name in another mount namespace.
+    ///
+    /// Both would answer the same control codes and count the same sockets, to the ruin of both. One
+    /// whose mount namespace has just ended takes the kernel a moment to take away: that is waited for.
+    pub(crate) fn is_elsewhere(run: &RunDir, cookie: u64) -> Result<bool, Failed> {
+        let deadline = Instant::now() + ELSEWHERE_PATIENCE;
+        while Pools::is_in_another_table(run, cookie)? {
+            if Instant::now() >= deadline {
+                return Ok(true);
+            }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "polls a condition, with a deadline"
+            )]
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(false)
+    }
+
+    fn is_in_another_table(run: &RunDir, cookie: u64) -> Result<bool, Failed> {
+        let what = || "look for other pools of this network namespace".to_owned();
+        let own = Object::open(&run.map("pools")).and_then(|table| table.map_id());
+        let own = own.ok();
+        for (id, table) in Object::maps_like(&TABLE).step(what)? {
+            let mut bytes = [0; POOL_SIZE];
+            if Some(id) != own && table.lookup(&cookie.to_ne_bytes(), &mut bytes).step(what)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(crate) fn config(&self, cookie: u64) -> Result<Option<PoolConfig>, Failed> {

@@ -20,6 +20,8 @@ const MAP_DELETE_ELEM: libc::c_long = 3;
 const MAP_GET_NEXT_KEY: libc::c_long = 4;
 const OBJ_PIN: libc::c_long = 6;
 const OBJ_GET: libc::c_long = 7;
+const MAP_GET_NEXT_ID: libc::c_long = 12;
+const MAP_GET_FD_BY_ID: libc::c_long = 14;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
@@ -113,6 +115,47 @@ impl Object {
         Ok(info[2])
     }
 
+    /// All maps of the machine that have this name and these sizes of key and value, whoever made them,
+    /// each with its number.
+    pub(crate) fn maps_like(shape: &MapShape) -> io::Result<Vec<(u32, Object)>> {
+        let mut found = Vec::new();
+        let mut id = 0;
+        loop {
+            let mut attr = Attr::default();
+            attr.put(0, id);
+            if !none_is_false(attr.call(MAP_GET_NEXT_ID))? {
+                return Ok(found);
+            }
+            id = attr.at(4);
+            let mut attr = Attr::default();
+            attr.put(0, id);
+            let map = match attr.call_for_fd(MAP_GET_FD_BY_ID) {
+                Ok(map) => map,
+                // It has just gone.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
+                Err(error) => return Err(error),
+            };
+            if map.map_info()?.is_like(shape) {
+                found.push((id, map));
+            }
+        }
+    }
+
+    /// The number of a map on this machine.
+    pub(crate) fn map_id(&self) -> io::Result<u32> {
+        Ok(self.map_info()?.id())
+    }
+
+    fn map_info(&self) -> io::Result<MapInfo> {
+        let mut info = MapInfo([0; 40]);
+        let mut attr = Attr::default();
+        attr.put(0, number(&self.0));
+        attr.put(4, info.0.len() as u32);
+        attr.put_address(8, info.0.as_mut_ptr().addr());
+        attr.call(OBJ_GET_INFO_BY_FD)?;
+        Ok(info)
+    }
+
     /// Pins the object at a path below a bpf file system.
     pub(crate) fn pin(&self, path: &Path) -> io::Result<()> {
         let path = c_path(path)?;
@@ -176,6 +219,25 @@ impl Object {
 
 const KEY_COUNT_MAX: usize = 1 << 17;
 
+/// The beginning of `struct bpf_map_info`: type, id, key_size, value_size, max_entries, map_flags, name.
+#[repr(C, align(8))]
+struct MapInfo([u8; 40]);
+
+impl MapInfo {
+    fn id(&self) -> u32 {
+        number_at(&self.0, 4)
+    }
+
+    /// Whether name and sizes are those of `shape`; how many entries there may be says nothing.
+    fn is_like(&self, shape: &MapShape) -> bool {
+        let name = self.0[24..].split(|byte| *byte == 0).next();
+        number_at(&self.0, 0) == shape.map_type
+            && number_at(&self.0, 8) == shape.key_size
+            && number_at(&self.0, 12) == shape.value_size
+            && name == Some(shape.name.as_bytes())
+    }
+}
+
 /// `union bpf_attr`: the fields of the command at hand, the rest zero.
 #[repr(C, align(8))]
 struct Attr([u8; 128]);
@@ -189,6 +251,10 @@ impl Default for Attr {
 impl Attr {
     fn put(&mut self, offset: usize, value: u32) {
         self.0[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+    }
+
+    fn at(&self, offset: usize) -> u32 {
+        number_at(&self.0, offset)
     }
 
     fn put_address(&mut self, offset: usize, address: usize) {
@@ -214,6 +280,12 @@ impl Attr {
         // SAFETY: the command has just returned this descriptor, close-on-exec, to nobody else.
         Ok(Object(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
+}
+
+fn number_at(bytes: &[u8], offset: usize) -> u32 {
+    let mut number = [0; 4];
+    number.copy_from_slice(&bytes[offset..offset + 4]);
+    u32::from_ne_bytes(number)
 }
 
 fn number(fd: &impl AsFd) -> u32 {

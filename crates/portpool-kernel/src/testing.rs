@@ -52,9 +52,9 @@ pub fn listings(bytes: &[u8]) {
         let mounted = reap::mounted_namespace(line);
         assert!(mounted.is_none_or(|path| path.is_relative()));
     }
-    let mut ports = Vec::new();
-    let _ = diag::read_answers(bytes, &mut ports);
-    assert!(ports.len() <= bytes.len() / 16);
+    let mut sockets = Vec::new();
+    let _ = diag::read_answers(bytes, &mut sockets);
+    assert!(sockets.len() <= bytes.len() / 16);
 }
 
 #[cfg(test)]

@@ -243,7 +243,7 @@ impl TestCgroup {
 
 impl Drop for TestCgroup {
     fn drop(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         drop(fs::write(self.path.join("cgroup.kill"), "1"));
         while fs::remove_dir(&self.path).is_err() {
             if Instant::now() > deadline {

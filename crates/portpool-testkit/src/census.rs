@@ -78,7 +78,7 @@ impl Census {
     /// # Panics
     /// If something is left after a long time.
     pub fn await_nothing(arena: &Arena) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let census = Census::of(arena);
             if census == Census::default() {

@@ -311,4 +311,4 @@ while read -r order; do
     echo "$server"
 done
 "#;
-const ANSWER_TIME: Duration = Duration::from_secs(10);
+const ANSWER_TIME: Duration = Duration::from_secs(60);

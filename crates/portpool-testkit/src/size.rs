@@ -28,9 +28,9 @@ impl Size {
         }
     }
 
-    /// Rounds of killing an owner, a runner or its child.
+    /// Rounds of killing an owner; half as many kill a runner and half as many its child.
     pub fn kill_rounds() -> u32 {
-        Size::asked().pick(150, 1_000)
+        Size::asked().pick(500, 1_000)
     }
 
     /// How long 64 processes fight over ports.

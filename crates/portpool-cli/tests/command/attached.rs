@@ -290,7 +290,7 @@ mod as_root {
                          os.execv(sys.argv[1], sys.argv[1:])\n";
             let portpool = env!("CARGO_BIN_EXE_portpool");
             let status = Command::new("timeout")
-                .args(["--signal=KILL", "30", "python3", "-c", start, portpool])
+                .args(["--signal=KILL", "120", "python3", "-c", start, portpool])
                 .args(["run", "-t", "1", "--", "sh", "-c", "exit 5"])
                 .status();
             assert_eq!(status.expect("run timeout").code(), Some(5));

@@ -208,7 +208,7 @@ pub(crate) fn is_gone(pid: &str) -> bool {
 }
 
 pub(crate) fn until(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "waited too long");
         #[expect(

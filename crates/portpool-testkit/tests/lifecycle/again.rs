@@ -1,10 +1,12 @@
 //! Attaching over a running pool.
 
-use portpool::{Limits, RangeSet};
-use portpool_kernel::{AttachOptions, Error, attach};
-use portpool_testkit::{Actor, Census, Errno, in_arena};
+use std::process::Command;
 
-use crate::scene::{ACTOR, STRANGER, Traces, assert_refused, owner};
+use portpool::{Limits, RangeSet};
+use portpool_kernel::{AttachOptions, Error, RunDir, attach, detach};
+use portpool_testkit::{Actor, Census, Errno, in_arena, in_bare_arena};
+
+use crate::scene::{ACTOR, STRANGER, Traces, assert_refused, owner, words};
 
 #[test]
 fn attaching_twice_leaves_what_attaching_once_does() {
@@ -155,8 +157,55 @@ fn another_cgroup_is_not_attached_to() {
 }
 
 #[test]
+fn a_namespace_gets_no_second_pool_by_another_run_directory() {
+    in_arena!(|arena| {
+        let _owner = owner();
+        let before = Traces::of(arena);
+        let other = RunDir::new(arena.run().path().with_file_name("other"));
+        // An inner cgroup has the same sockets: both sets of programs would answer them.
+        let nested = arena.cgroup().join("nested");
+        std::fs::create_dir(&nested).expect("make a cgroup");
+        for cgroup in [arena.cgroup(), &nested] {
+            let refused = attach(&AttachOptions {
+                run: other.clone(),
+                cgroup: Some(cgroup.to_owned()),
+                ..arena.options()
+            })
+            .expect_err("attach a second pool");
+            assert!(matches!(refused, Error::Elsewhere(_)), "{refused}");
+        }
+        let refused = detach(&other, true).expect_err("detach what is elsewhere");
+        assert!(matches!(refused, Error::Elsewhere(_)), "{refused}");
+        assert!(!other.path().exists());
+        assert_eq!(Traces::of(arena), before);
+        assert_refused(20_000);
+        let mut user = Actor::start(ACTOR);
+        user.ask_all(&["socket o tcp4", "acquire o 20010 4 8"])
+            .expect("acquire in the first pool");
+    });
+}
+
+#[test]
+fn a_pool_whose_mount_namespace_has_ended_is_no_second_pool() {
+    in_bare_arena!(|arena| {
+        let (run, cgroup) = words(arena);
+        std::fs::create_dir(arena.run().path()).expect("make the run directory");
+        for _ in 0..5 {
+            // The kernel takes its programs and maps away some time after the last process.
+            let mut gone = Actor::spawn(Command::new("unshare").args(["-m", ACTOR]));
+            gone.ask(&format!("attach {run} {cgroup}"))
+                .expect("attach in a mount namespace of its own");
+            gone.kill();
+            assert!(arena.attach().is_new);
+            detach(arena.run(), false).expect("detach");
+            std::fs::create_dir(arena.run().path()).expect("make the run directory");
+        }
+    });
+}
+
+#[test]
 fn attaching_again_mends_the_links_of_a_cgroup_that_is_gone() {
-    portpool_testkit::in_bare_arena!(|arena| {
+    in_bare_arena!(|arena| {
         let nested = arena.cgroup().join("nested");
         std::fs::create_dir(&nested).expect("make a cgroup");
         attach(&AttachOptions {

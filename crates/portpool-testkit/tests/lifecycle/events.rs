@@ -170,7 +170,7 @@ fn count(run: &RunDir, cookie: u64, operation: Operation, errno: i32) -> u64 {
 }
 
 fn wait(events: &mut Events) -> Event {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(event) = events.next_event() {
             return event;

@@ -57,7 +57,7 @@ impl Traces {
 
 /// Without its pin a link goes a moment later, when the kernel gets to it.
 fn programs(arena: &Arena) -> Vec<u32> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let programs = programs_on(arena.cgroup()).expect("programs");
         let pinned = arena.run().path().join("bpf/links").exists();

@@ -220,7 +220,7 @@ fn a_claim_that_meets_the_close_of_a_bound_socket_leaves_the_counts_right() {
                 Mutex::new(Some(socket))
             },
             |_| {
-                let deadline = Instant::now() + Duration::from_secs(20);
+                let deadline = Instant::now() + Duration::from_secs(60);
                 loop {
                     if let Some(token) = claim(&pool, &owner, FIRST, 1) {
                         return token;

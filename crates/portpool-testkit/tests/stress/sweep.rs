@@ -27,7 +27,7 @@ fn counts_stay_right_while_attach_sweeps_over_binds_and_closes() {
                     let port = 20_000 + number * 3;
                     while !stop.load(Ordering::Relaxed) {
                         let socket = kind(number);
-                        let deadline = Instant::now() + Duration::from_secs(30);
+                        let deadline = Instant::now() + Duration::from_secs(60);
                         // The sweep may still hold the socket of the last round, which closes when it lets go.
                         while !bind(&socket, port) {
                             delayed.fetch_add(1, Ordering::Relaxed);

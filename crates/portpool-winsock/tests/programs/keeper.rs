@@ -205,4 +205,4 @@ fn pause() {
 }
 
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(60);

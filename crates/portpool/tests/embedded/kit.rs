@@ -248,6 +248,6 @@ impl Drop for Folder {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Marks the lines of a role among those of the test harness.
 const TOLD: &str = "told: ";
