@@ -113,12 +113,13 @@ fn command(place: &TempDir, program: &Path) -> Command {
     command
 }
 
-/// The functions a library exports.
+/// The functions and constants a library exports.
 fn symbols(library: &Path) -> BTreeSet<String> {
     let listed = run(Command::new("nm")
         .args(["-D", "--defined-only"])
         .arg(library));
-    let names = listed.lines().filter(|line| line.contains(" T "));
+    // The name of a version is a symbol, too: an absolute one.
+    let names = listed.lines().filter(|line| !line.contains(" A "));
     names
         .filter_map(|line| Some(line.split(' ').next_back()?.to_owned()))
         .collect()
