@@ -23,6 +23,10 @@
 #define PORTPOOL_WS_STATIC_ASSERT(what, text) _Static_assert(what, text)
 #endif
 
+#define PORTPOOL_WS_LAYOUT(type, size, align)                                                      \
+    PORTPOOL_WS_STATIC_ASSERT(sizeof(type) == (size) && __alignof__(type) == (align),              \
+                              "layout of " #type)
+
 /* The symbol a function has in the library, where its name is one of the C library's as well. */
 #define PORTPOOL_WS_SYMBOL(name) __asm__(#name)
 
@@ -54,9 +58,31 @@ typedef const char *LPCSTR, *PCSTR;
 typedef int16_t SHORT, *PSHORT;
 typedef uint16_t USHORT, *PUSHORT;
 typedef uint16_t WORD, *PWORD, *LPWORD;
-/* 16 bits, as on Windows. `wchar_t` and L"" have 32 on Linux. */
-typedef uint16_t WCHAR, *PWCHAR, *LPWSTR, *PWSTR;
+/* A unit of wide text: 16 bits, as on Windows. `wchar_t` and L"" have 32 on Linux, and programs written
+ * for Windows take them for the same: with PORTPOOL_MSVC_COMPAT they are. Layouts do not change. */
+typedef uint16_t portpool_ws_wide;
+#ifdef PORTPOOL_MSVC_COMPAT
+typedef wchar_t WCHAR, *PWCHAR, *LPWSTR, *PWSTR;
+#else
+typedef portpool_ws_wide WCHAR, *PWCHAR, *LPWSTR, *PWSTR;
+#endif
 typedef const WCHAR *LPCWSTR, *PCWSTR;
+/* Text of either kind. */
+#ifdef UNICODE
+typedef WCHAR TCHAR, *PTCHAR, *LPTSTR, *PTSTR;
+typedef const WCHAR *LPCTSTR, *PCTSTR;
+#ifdef PORTPOOL_MSVC_COMPAT
+#define PORTPOOL_WS_TEXT(text) L##text
+#else
+#define PORTPOOL_WS_TEXT(text) u##text
+#endif
+#else
+typedef char TCHAR, *PTCHAR, *LPTSTR, *PTSTR;
+typedef const char *LPCTSTR, *PCTSTR;
+#define PORTPOOL_WS_TEXT(text) text
+#endif
+#define TEXT(text) PORTPOOL_WS_TEXT(text)
+#define __TEXT(text) PORTPOOL_WS_TEXT(text)
 typedef int32_t INT, *PINT, *LPINT;
 typedef uint32_t UINT, *PUINT, *LPUINT;
 typedef int32_t INT32;
@@ -158,8 +184,13 @@ PORTPOOL_WS_STATIC_ASSERT(sizeof(WORD) == 2 && sizeof(USHORT) == 2, "16 bits");
 PORTPOOL_WS_STATIC_ASSERT(sizeof(DWORD) == 4 && sizeof(ULONG) == 4, "32 bits");
 PORTPOOL_WS_STATIC_ASSERT(sizeof(ULONG64) == 8 && sizeof(ULONG_PTR) == 8, "64 bits");
 PORTPOOL_WS_STATIC_ASSERT(sizeof(DWORD_PTR) == 8 && sizeof(UINT_PTR) == 8, "64 bits");
-PORTPOOL_WS_STATIC_ASSERT(sizeof(WCHAR) == 2 && sizeof(HANDLE) == 8, "16 and 64 bits");
-PORTPOOL_WS_STATIC_ASSERT(sizeof(OVERLAPPED) == 32, "layout of OVERLAPPED");
+#ifdef PORTPOOL_MSVC_COMPAT
+PORTPOOL_WS_STATIC_ASSERT(sizeof(WCHAR) == 4, "32 bits: compile without -fshort-wchar");
+#else
+PORTPOOL_WS_STATIC_ASSERT(sizeof(WCHAR) == 2, "16 bits");
+#endif
+PORTPOOL_WS_STATIC_ASSERT(sizeof(HANDLE) == 8, "64 bits");
+PORTPOOL_WS_LAYOUT(OVERLAPPED, 32, 8);
 PORTPOOL_WS_STATIC_ASSERT(offsetof(OVERLAPPED, Internal) == 0, "layout of OVERLAPPED");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(OVERLAPPED, InternalHigh) == 8, "layout of OVERLAPPED");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(OVERLAPPED, Offset) == 16, "layout of OVERLAPPED");

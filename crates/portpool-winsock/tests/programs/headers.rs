@@ -24,7 +24,7 @@ fn every_header_compiles_by_itself_without_a_warning() {
 }
 
 /// All that say something; the others say where to find it.
-const HEADERS: [&str; 7] = [
+const HEADERS: [&str; 8] = [
     "winsock2.h",
     "ws2tcpip.h",
     "mstcpip.h",
@@ -32,6 +32,7 @@ const HEADERS: [&str; 7] = [
     "iphlpapi.h",
     "ws2spi.h",
     "windows.h",
+    "tchar.h",
 ];
 
 #[test]
@@ -54,7 +55,7 @@ fn the_headers_are_plain_enough_for_older_standards() {
 #[test]
 fn winsock_and_the_sockets_of_linux_do_not_mix_in_either_order() {
     for theirs in ["sys/socket.h", "netinet/in.h", "arpa/inet.h", "netdb.h"] {
-        for ours in ["winsock2.h", "ws2tcpip.h", "Windows.h", "ws2spi.h"] {
+        for ours in HEADERS.into_iter().filter(|it| *it != "iphlpapi.h") {
             for (first, second) in [(theirs, ours), (ours, theirs)] {
                 let text = format!("#include <{first}>\n#include <{second}>\n");
                 for compiler in compilers() {
