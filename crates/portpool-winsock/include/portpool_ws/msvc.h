@@ -45,24 +45,6 @@
 #define __forceinline __inline__ __attribute__((always_inline))
 #define FORCEINLINE static __forceinline
 #define __declspec(what)
-#ifndef IN
-#define IN
-#endif
-#ifndef OUT
-#define OUT
-#endif
-#ifndef OPTIONAL
-#define OPTIONAL
-#endif
-#ifndef UNREFERENCED_PARAMETER
-#define UNREFERENCED_PARAMETER(parameter) ((void)(parameter))
-#endif
-#define MAX_PATH 260
-#define ZeroMemory(destination, length) memset((destination), 0, (length))
-#define CopyMemory(destination, source, length) memcpy((destination), (source), (length))
-#define MoveMemory(destination, source, length) memmove((destination), (source), (length))
-#define FillMemory(destination, length, fill) memset((destination), (fill), (length))
-#define ARRAYSIZE(array) (sizeof(array) / sizeof((array)[0]))
 #define _countof(array) (sizeof(array) / sizeof((array)[0]))
 #define _stricmp strcasecmp
 #define _strnicmp strncasecmp

@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifndef __LP64__
 #error "portpool: the Winsock headers are for 64-bit Linux"
@@ -153,6 +154,26 @@ typedef struct _SECURITY_ATTRIBUTES {
 #define LOWORD(value) ((WORD)((value)&0xffff))
 #define HIWORD(value) ((WORD)(((value) >> 16) & 0xffff))
 
+#ifndef IN
+#define IN
+#endif
+#ifndef OUT
+#define OUT
+#endif
+#ifndef OPTIONAL
+#define OPTIONAL
+#endif
+#ifndef UNREFERENCED_PARAMETER
+#define UNREFERENCED_PARAMETER(parameter) ((void)(parameter))
+#endif
+#define MAX_PATH 260
+#define ARRAYSIZE(array) (sizeof(array) / sizeof((array)[0]))
+#define ZeroMemory(destination, length) memset((destination), 0, (length))
+#define CopyMemory(destination, source, length) memcpy((destination), (source), (length))
+#define MoveMemory(destination, source, length) memmove((destination), (source), (length))
+#define FillMemory(destination, length, fill) memset((destination), (fill), (length))
+#define SecureZeroMemory(destination, length) explicit_bzero((destination), (length))
+
 /* Annotations that say to tools of another compiler what a parameter is for. */
 #ifndef _In_
 #define _In_
@@ -177,6 +198,25 @@ typedef struct _SECURITY_ATTRIBUTES {
 #define _Must_inspect_result_
 #define _Check_return_
 #define _Success_(what)
+#define _In_range_(low, high)
+#define _In_reads_or_z_(count)
+#define _Inout_updates_bytes_(count)
+#define _Inout_updates_opt_(count)
+#define _Out_writes_to_(size, count)
+#define _Out_writes_bytes_to_(size, count)
+#define _Out_writes_bytes_opt_(count)
+#define _Outptr_opt_
+#define _Outptr_result_maybenull_
+#define _Ret_notnull_
+#define _Reserved_
+#define _Null_terminated_
+#define _Printf_format_string_
+#define _Use_decl_annotations_
+#define _Function_class_(what)
+#define _When_(when, what)
+#define _Post_invalid_
+#define _Field_size_(count)
+#define _Field_size_bytes_(count)
 #endif
 
 PORTPOOL_WS_STATIC_ASSERT(sizeof(BOOL) == 4 && sizeof(LONG) == 4, "32 bits");
