@@ -122,8 +122,9 @@ int WSAAPI __WSAFDIsSet(SOCKET s, fd_set *set);
 #ifdef __cplusplus
 PORTPOOL_WS_END
 /* Another overload than that of <sys/select.h>. */
-int WSAAPI select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds,
-                  const struct timeval *timeout) PORTPOOL_WS_SYMBOL(portpool_ws_select);
+extern "C++" int WSAAPI select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds,
+                               const struct timeval *timeout)
+    PORTPOOL_WS_SYMBOL(portpool_ws_select);
 PORTPOOL_WS_BEGIN
 #else
 /* <sys/select.h> has the name already. */
