@@ -25,7 +25,7 @@ fn programs_for_another_c_library_build_unchanged() {
         let program = compiler.build(&c_source("compat.c"), &options);
         let output = program.run_embedded(&["42x", "grün"]);
         let expected = "42x|grün|narrow|4294967301|-7|42\n42x|text|4294967301|-7|   42|%\n\
-                        mixed again x\nliteral 4294967301\nliteral 4294967301\nmade-4294967301 100000005\n\
+                        mixed again x\nliteral 4294967301\ngrün 4294967301\ngrün\nmade-4294967301 100000005\n\
                         made-4294967301\n\
                         10048: The port is in use or reserved: choose another one.\r\n\
                         127.0.0.1 0\n";

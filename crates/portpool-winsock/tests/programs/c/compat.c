@@ -62,7 +62,8 @@ int wmain(int argc, WCHAR **argv)
     printf("%ws|%s|%I64u|%ld|%5d|%%\n", argv[1], "text", large, small, number);
     wprintf(L"mixed again %c\n", L'x');
     wide_log(L"%s %I64d\n", wide, large);
-    narrow_log("%ws %I64d\n", wide, large);
+    narrow_log("%ws %I64d\n", argv[2], large);
+    wide_log(L"%hs\n", "gr\303\274n");
     swprintf(wide, ARRAYSIZE(wide), L"%ws-%I64u", L"made", large);
     sprintf_s(narrow, sizeof(narrow), "%ws %I64x", wide, large);
     printf("%s\n", narrow);
