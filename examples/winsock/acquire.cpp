@@ -18,7 +18,7 @@
 
 #pragma comment(lib, "Ws2_32.lib")
 
-int __cdecl wmain(int argc, wchar_t **argv)
+int wmain(int argc, WCHAR **argv)
 {
     WSADATA wsaData;
     SOCKET sock = INVALID_SOCKET;

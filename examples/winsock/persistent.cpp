@@ -54,7 +54,7 @@ static int consume(ULONG64 token)
     return 0;
 }
 
-int __cdecl wmain(int argc, wchar_t **argv)
+int wmain(int argc, WCHAR **argv)
 {
     WSADATA wsaData;
     USHORT startPort, numberOfPorts;

@@ -21,4 +21,27 @@ ULONG WINAPI DeletePersistentUdpPortReservation(USHORT StartPort, USHORT NumberO
 
 PORTPOOL_WS_END
 
+#ifdef __cplusplus
+/* On Windows uint64_t is ULONG64. Here it is another type of the same width, which C++ tells apart. A
+ * template, for NULL to stay what it is. */
+extern "C++" {
+template <typename Word> struct portpool_ws_word;
+template <> struct portpool_ws_word<unsigned long> {
+    typedef ULONG answer;
+};
+#define PORTPOOL_WS_ANY_WORD(function)                                                             \
+    template <typename Word>                                                                       \
+    inline typename portpool_ws_word<Word>::answer function(USHORT StartPort,                      \
+                                                            USHORT NumberOfPorts, Word *Token)     \
+    {                                                                                              \
+        return function(StartPort, NumberOfPorts, reinterpret_cast<PULONG64>(Token));              \
+    }
+PORTPOOL_WS_ANY_WORD(CreatePersistentTcpPortReservation)
+PORTPOOL_WS_ANY_WORD(CreatePersistentUdpPortReservation)
+PORTPOOL_WS_ANY_WORD(LookupPersistentTcpPortReservation)
+PORTPOOL_WS_ANY_WORD(LookupPersistentUdpPortReservation)
+#undef PORTPOOL_WS_ANY_WORD
+}
+#endif
+
 #endif

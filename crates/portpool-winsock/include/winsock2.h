@@ -1,7 +1,6 @@
 /* Winsock 2 on Linux, by portpool: sockets whose ports can be reserved. docs/winsock.md says what is
  * covered. Own text, no part of an SDK. */
 #ifndef PORTPOOL_WS_WINSOCK2_H
-#include "portpool_ws/guard.h"
 #define PORTPOOL_WS_WINSOCK2_H
 #define _WINSOCK2API_
 #define _WINSOCKAPI_
@@ -77,7 +76,7 @@ typedef struct _WSAPROTOCOL_INFOW {
     int iVersion, iAddressFamily, iMaxSockAddr, iMinSockAddr, iSocketType, iProtocol;
     int iProtocolMaxOffset, iNetworkByteOrder, iSecurityScheme;
     DWORD dwMessageSize, dwProviderReserved;
-    WCHAR szProtocol[WSAPROTOCOL_LEN + 1];
+    portpool_ws_wide szProtocol[WSAPROTOCOL_LEN + 1];
 } WSAPROTOCOL_INFOW, *LPWSAPROTOCOL_INFOW;
 
 PORTPOOL_WS_BEGIN
@@ -123,8 +122,9 @@ int WSAAPI __WSAFDIsSet(SOCKET s, fd_set *set);
 #ifdef __cplusplus
 PORTPOOL_WS_END
 /* Another overload than that of <sys/select.h>. */
-int WSAAPI select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds,
-                  const struct timeval *timeout) PORTPOOL_WS_SYMBOL(portpool_ws_select);
+extern "C++" int WSAAPI select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds,
+                               const struct timeval *timeout)
+    PORTPOOL_WS_SYMBOL(portpool_ws_select);
 PORTPOOL_WS_BEGIN
 #else
 /* <sys/select.h> has the name already. */
@@ -201,8 +201,8 @@ PORTPOOL_WS_END
 #define LPWSAPROTOCOL_INFO LPWSAPROTOCOL_INFOA
 #endif
 
-PORTPOOL_WS_STATIC_ASSERT(sizeof(WSAOVERLAPPED) == 32, "layout of WSAOVERLAPPED");
-PORTPOOL_WS_STATIC_ASSERT(sizeof(WSADATA) == 408, "layout of WSADATA");
+PORTPOOL_WS_LAYOUT(WSAOVERLAPPED, 32, 8);
+PORTPOOL_WS_LAYOUT(WSADATA, 408, 8);
 PORTPOOL_WS_STATIC_ASSERT(offsetof(WSADATA, wVersion) == 0, "layout of WSADATA");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(WSADATA, wHighVersion) == 2, "layout of WSADATA");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(WSADATA, iMaxSockets) == 4, "layout of WSADATA");
@@ -210,7 +210,8 @@ PORTPOOL_WS_STATIC_ASSERT(offsetof(WSADATA, iMaxUdpDg) == 6, "layout of WSADATA"
 PORTPOOL_WS_STATIC_ASSERT(offsetof(WSADATA, lpVendorInfo) == 8, "layout of WSADATA");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(WSADATA, szDescription) == 16, "layout of WSADATA");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(WSADATA, szSystemStatus) == 273, "layout of WSADATA");
-PORTPOOL_WS_STATIC_ASSERT(sizeof(WSAPROTOCOL_INFOW) == 628, "layout of WSAPROTOCOL_INFOW");
+PORTPOOL_WS_LAYOUT(WSAPROTOCOL_INFOW, 628, 4);
+PORTPOOL_WS_STATIC_ASSERT(sizeof(GROUP) == 4, "32 bits");
 
 /* As on Windows, <winsock2.h> by itself is enough for a program that waits. */
 #include "portpool_ws/waits.h"

@@ -10,7 +10,7 @@
 typedef struct WSPData {
     WORD wVersion;
     WORD wHighVersion;
-    WCHAR szDescription[WSPDESCRIPTION_LEN + 1];
+    portpool_ws_wide szDescription[WSPDESCRIPTION_LEN + 1];
 } WSPDATA, *LPWSPDATA;
 
 typedef struct _WSATHREADID {
@@ -115,10 +115,11 @@ int WSPAPI WPUCloseThread(LPWSATHREADID lpThreadId, LPINT lpErrno);
 
 PORTPOOL_WS_END
 
-PORTPOOL_WS_STATIC_ASSERT(sizeof(WSPDATA) == 516, "layout of WSPDATA");
+PORTPOOL_WS_LAYOUT(WSPDATA, 516, 2);
+PORTPOOL_WS_STATIC_ASSERT(offsetof(WSPDATA, wVersion) == 0, "layout of WSPDATA");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(WSPDATA, wHighVersion) == 2, "layout of WSPDATA");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(WSPDATA, szDescription) == 4, "layout of WSPDATA");
-PORTPOOL_WS_STATIC_ASSERT(sizeof(WSATHREADID) == 16, "layout of WSATHREADID");
+PORTPOOL_WS_LAYOUT(WSATHREADID, 16, 8);
 PORTPOOL_WS_STATIC_ASSERT(offsetof(WSATHREADID, ThreadHandle) == 0, "layout of WSATHREADID");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(WSATHREADID, Reserved) == 8, "layout of WSATHREADID");
 PORTPOOL_WS_STATIC_ASSERT(sizeof(WSPPROC_TABLE) == 30 * 8, "layout of WSPPROC_TABLE");

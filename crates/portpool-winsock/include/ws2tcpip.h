@@ -67,6 +67,43 @@ const char *WSAAPI gai_strerrorA(int ecode);
 PORTPOOL_WS_END
 
 #define gai_strerror gai_strerrorA
+#define InetPtonA inet_pton
+#define InetNtopA inet_ntop
+/* Wide addresses are for programs whose wide text is wchar_t. */
+#ifndef UNICODE
+#define InetPton InetPtonA
+#define InetNtop InetNtopA
+#elif defined(PORTPOOL_MSVC_COMPAT)
+#define InetPton InetPtonW
+#define InetNtop InetNtopW
+#endif
+#ifdef PORTPOOL_MSVC_COMPAT
+PORTPOOL_WS_BEGIN
+
+static __inline__ INT InetPtonW(INT Family, PCWSTR pszAddrString, PVOID pAddrBuf)
+{
+    char *narrow = pszAddrString == NULL ? NULL : portpool_msvc_narrow(pszAddrString);
+    INT result = inet_pton(Family, narrow, pAddrBuf);
+    free(narrow);
+    return result;
+}
+
+static __inline__ PCWSTR InetNtopW(INT Family, const void *pAddr, PWSTR pStringBuf,
+                                   size_t StringBufSize)
+{
+    char narrow[INET6_ADDRSTRLEN];
+    size_t i;
+    size_t size = StringBufSize < sizeof(narrow) ? StringBufSize : sizeof(narrow);
+    if (inet_ntop(Family, pAddr, pStringBuf == NULL ? NULL : narrow, size) == NULL)
+        return NULL;
+    for (i = 0; narrow[i] != 0; i++)
+        pStringBuf[i] = (WCHAR)narrow[i];
+    pStringBuf[i] = 0;
+    return pStringBuf;
+}
+
+PORTPOOL_WS_END
+#endif
 
 PORTPOOL_WS_STATIC_ASSERT(sizeof(ADDRINFOA) == 48, "layout of ADDRINFOA");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(ADDRINFOA, ai_canonname) == 24, "layout of ADDRINFOA");

@@ -25,6 +25,10 @@ pub(crate) const UNKNOWN_CODE: Code = Code::OPNOTSUPP;
 /// A control code of reservations on a socket that is neither TCP nor UDP.
 pub(crate) const WRONG_SOCKET: Code = Code::OPNOTSUPP;
 
+/// Whether an operation that has to wait for the keeper may be pending. If not, an overlapped call waits
+/// itself and is done when it returns.
+pub(crate) const MAY_BE_PENDING: bool = true;
+
 /// ASSOCIATE on a socket that is bound.
 pub(crate) const ASSOCIATE_WHEN_BOUND: Code = Code::INVAL;
 
@@ -40,6 +44,10 @@ pub(crate) const FOREIGN_TOKEN_TO_ASSOCIATE: Code = Code::ACCES;
 /// RELEASE with the token of another process: its page lists no access code.
 pub(crate) const FOREIGN_TOKEN_TO_RELEASE: Code = Code::INVAL;
 
+/// Whether RELEASE is allowed on any socket of the owner process, or on the owner socket alone: the
+/// page speaks of the process.
+pub(crate) const RELEASE_ON_ANY_SOCKET: bool = true;
+
 /// No ports, or ports past the last one.
 pub(crate) const NO_SUCH_RANGE: Code = Code::INVAL;
 
@@ -52,8 +60,12 @@ pub(crate) const BLOCK_USED_UP: Code = Code::NOBUFS;
 /// Bind of an associated socket to a port outside its block, or to an address of another machine.
 pub(crate) const OUTSIDE_BLOCK: Code = Code::ADDRNOTAVAIL;
 
-/// Bind of a reserved port by a socket that is not associated, whoever the owner process is.
+/// Bind of a reserved port by a socket that is not associated.
 pub(crate) const RESERVED_PORT: Code = Code::ACCES;
+
+/// Whether the owner process may bind a port it reserved by a socket that is not associated. As it is
+/// the token is the ticket, and not the process.
+pub(crate) const OWNER_BINDS_WITHOUT_ASSOCIATING: bool = false;
 
 /// A limit of the pool is reached. Windows has no such limits.
 pub(crate) const OVER_A_LIMIT: Code = Code::NOBUFS;
@@ -69,6 +81,10 @@ pub(crate) const NO_EVENT_TO_WAIT_FOR: Code = Code::INVALID_HANDLE;
 
 /// A persistent function without a place for the token. Nothing is created then.
 pub(crate) const NO_TOKEN_POINTER: Code = Code::INVALID_PARAMETER;
+
+/// Lookup or Delete of ports that are no persistent block, an administered exclusion among them: those
+/// have no token. No list here marks one kind of row with a star, as `netsh` does.
+pub(crate) const NO_SUCH_BLOCK: Code = Code::NOT_FOUND;
 
 /// A persistent function where no keeper answers.
 pub(crate) const NO_KEEPER: Code = Code::SERVICE_NOT_ACTIVE;
@@ -142,7 +158,7 @@ pub(crate) const fn release_refused(refusal: Refusal) -> Code {
 pub(crate) const fn persistent_refused(refusal: Refusal) -> Code {
     match refusal {
         Refusal::InUse | Refusal::Busy | Refusal::Ephemeral => Code::SHARING_VIOLATION,
-        Refusal::NoSuchBlock => Code::NOT_FOUND,
+        Refusal::NoSuchBlock => NO_SUCH_BLOCK,
         Refusal::NotPermitted | Refusal::PrivilegedPort | Refusal::Stranger => Code::ACCESS_DENIED,
         Refusal::NotAttached | Refusal::VersionMismatch => NO_KEEPER,
         Refusal::UidLimit

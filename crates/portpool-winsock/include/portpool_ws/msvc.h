@@ -1,8 +1,8 @@
 /* What programs written for another C library expect of theirs: `wmain`, `%ws`, `%I64d`, `_wtoi`.
  * Only with -DPORTPOOL_MSVC_COMPAT.
  *
- * `wchar_t` keeps its 32 bits. In formats `l` means 32 bits, as `long` does on Windows, and `%s` of
- * `wprintf` means a wide string. Wide output is written as UTF-8.
+ * `wchar_t` keeps its 32 bits, and WCHAR is the same. In formats `l` means 32 bits, as `long` does on
+ * Windows, and `%s` of `wprintf` means a wide string. Wide output is written as UTF-8.
  */
 #ifndef PORTPOOL_WS_MSVC_H
 #define PORTPOOL_WS_MSVC_H
@@ -42,29 +42,44 @@
 #define __stdcall
 #define __fastcall
 #define _cdecl
-#define __forceinline static __inline__
+#define __forceinline __inline__ __attribute__((always_inline))
+#define FORCEINLINE static __forceinline
 #define __declspec(what)
-#ifndef IN
-#define IN
-#endif
-#ifndef OUT
-#define OUT
-#endif
-#ifndef OPTIONAL
-#define OPTIONAL
-#endif
-#ifndef UNREFERENCED_PARAMETER
-#define UNREFERENCED_PARAMETER(parameter) ((void)(parameter))
-#endif
-#define ZeroMemory(destination, length) memset((destination), 0, (length))
-#define CopyMemory(destination, source, length) memcpy((destination), (source), (length))
-#define FillMemory(destination, length, fill) memset((destination), (fill), (length))
-#define ARRAYSIZE(array) (sizeof(array) / sizeof((array)[0]))
 #define _countof(array) (sizeof(array) / sizeof((array)[0]))
 #define _stricmp strcasecmp
 #define _strnicmp strncasecmp
+#define _strdup strdup
 #define _wcsicmp wcscasecmp
+#define _wcsnicmp wcsncasecmp
+#define _wcsdup wcsdup
 #define _snprintf snprintf
+#define _snwprintf swprintf
+#define _putws portpool_msvc_putws
+#define printf_s printf
+#define fprintf_s fprintf
+#define sprintf_s snprintf
+#define wprintf_s wprintf
+#define fwprintf_s fwprintf
+#define swprintf_s swprintf
+
+/* The C++ library has parameters of these names, so annotations of the older kind and the macros are
+ * for C only. */
+#ifndef __cplusplus
+#define __in
+#define __in_opt
+#define __out
+#define __out_opt
+#define __inout
+#define __inout_opt
+#ifndef NOMINMAX
+#ifndef max
+#define max(a, b) (((a) > (b)) ? (a) : (b))
+#endif
+#ifndef min
+#define min(a, b) (((a) < (b)) ? (a) : (b))
+#endif
+#endif
+#endif
 
 PORTPOOL_WS_BEGIN
 
@@ -81,38 +96,108 @@ wchar_t *portpool_msvc_wide_format(const wchar_t *format);
 /* Wide text as UTF-8, allocated; NULL without memory. */
 char *portpool_msvc_narrow(const wchar_t *text);
 
+/* The C library's own functions, under names that nothing below takes. */
+extern int portpool_libc_vfprintf(FILE *stream, const char *format, va_list arguments)
+    PORTPOOL_WS_SYMBOL(vfprintf);
+extern int portpool_libc_vsprintf(char *text, const char *format, va_list arguments)
+    PORTPOOL_WS_SYMBOL(vsprintf);
+extern int portpool_libc_vsnprintf(char *text, size_t size, const char *format, va_list arguments)
+    PORTPOOL_WS_SYMBOL(vsnprintf);
+extern int portpool_libc_vswprintf(wchar_t *text, size_t size, const wchar_t *format,
+                                   va_list arguments) PORTPOOL_WS_SYMBOL(vswprintf);
+extern int portpool_libc_fputws(const wchar_t *text, FILE *stream) PORTPOOL_WS_SYMBOL(fputws);
+extern int portpool_libc_getpid(void) PORTPOOL_WS_SYMBOL(getpid);
+
 /* One of each in a program. The compiler here has to make them: only C can take any arguments. */
 #define PORTPOOL_MSVC_ONE __attribute__((weak, visibility("hidden"), noinline, unused))
 
 PORTPOOL_MSVC_ONE int portpool_msvc_vfprintf(FILE *stream, const char *format, va_list arguments);
+PORTPOOL_MSVC_ONE int portpool_msvc_vprintf(const char *format, va_list arguments);
+PORTPOOL_MSVC_ONE int portpool_msvc_vsprintf(char *text, const char *format, va_list arguments);
+PORTPOOL_MSVC_ONE int portpool_msvc_vsnprintf(char *text, size_t size, const char *format,
+                                              va_list arguments);
 PORTPOOL_MSVC_ONE int portpool_msvc_vfwprintf(FILE *stream, const wchar_t *format,
                                               va_list arguments);
+PORTPOOL_MSVC_ONE int portpool_msvc_vwprintf(const wchar_t *format, va_list arguments);
+PORTPOOL_MSVC_ONE int portpool_msvc_vswprintf(wchar_t *text, size_t size, const wchar_t *format,
+                                              va_list arguments);
+PORTPOOL_MSVC_ONE int portpool_msvc_fputws(const wchar_t *text, FILE *stream);
+PORTPOOL_MSVC_ONE int portpool_msvc_putws(const wchar_t *text);
 PORTPOOL_MSVC_ONE int portpool_msvc_printf(const char *format, ...);
 PORTPOOL_MSVC_ONE int portpool_msvc_fprintf(FILE *stream, const char *format, ...);
+PORTPOOL_MSVC_ONE int portpool_msvc_sprintf(char *text, const char *format, ...);
+PORTPOOL_MSVC_ONE int portpool_msvc_snprintf(char *text, size_t size, const char *format, ...);
 PORTPOOL_MSVC_ONE int portpool_msvc_wprintf(const wchar_t *format, ...);
 PORTPOOL_MSVC_ONE int portpool_msvc_fwprintf(FILE *stream, const wchar_t *format, ...);
+PORTPOOL_MSVC_ONE int portpool_msvc_swprintf(wchar_t *text, size_t size, const wchar_t *format,
+                                             ...);
+
+#define PORTPOOL_MSVC_TRANSLATED(letter, translator, call)                                         \
+    letter *translated = translator(format);                                                       \
+    int count;                                                                                     \
+    if (translated == NULL)                                                                        \
+        return -1;                                                                                 \
+    count = call;                                                                                  \
+    free(translated);                                                                              \
+    return count
 
 PORTPOOL_MSVC_ONE int portpool_msvc_vfprintf(FILE *stream, const char *format, va_list arguments)
 {
-    char *translated = portpool_msvc_format(format);
-    int count;
-    if (translated == NULL)
-        return -1;
-    count = vfprintf(stream, translated, arguments);
-    free(translated);
-    return count;
+    PORTPOOL_MSVC_TRANSLATED(char, portpool_msvc_format,
+                             portpool_libc_vfprintf(stream, translated, arguments));
+}
+
+PORTPOOL_MSVC_ONE int portpool_msvc_vprintf(const char *format, va_list arguments)
+{
+    return portpool_msvc_vfprintf(stdout, format, arguments);
+}
+
+PORTPOOL_MSVC_ONE int portpool_msvc_vsprintf(char *text, const char *format, va_list arguments)
+{
+    PORTPOOL_MSVC_TRANSLATED(char, portpool_msvc_format,
+                             portpool_libc_vsprintf(text, translated, arguments));
+}
+
+PORTPOOL_MSVC_ONE int portpool_msvc_vsnprintf(char *text, size_t size, const char *format,
+                                              va_list arguments)
+{
+    PORTPOOL_MSVC_TRANSLATED(char, portpool_msvc_format,
+                             portpool_libc_vsnprintf(text, size, translated, arguments));
+}
+
+PORTPOOL_MSVC_ONE int portpool_msvc_vswprintf(wchar_t *text, size_t size, const wchar_t *format,
+                                              va_list arguments)
+{
+    PORTPOOL_MSVC_TRANSLATED(wchar_t, portpool_msvc_wide_format,
+                             portpool_libc_vswprintf(text, size, translated, arguments));
 }
 
 /* A stream that has once written wide text writes no other: so it is made narrow first. */
+PORTPOOL_MSVC_ONE int portpool_msvc_fputws(const wchar_t *text, FILE *stream)
+{
+    char *narrow;
+    int count;
+    if (fwide(stream, 0) > 0)
+        return portpool_libc_fputws(text, stream);
+    narrow = portpool_msvc_narrow(text);
+    count = narrow == NULL ? -1 : fputs(narrow, stream);
+    free(narrow);
+    return count;
+}
+
+PORTPOOL_MSVC_ONE int portpool_msvc_putws(const wchar_t *text)
+{
+    int count = portpool_msvc_fputws(text, stdout);
+    return count < 0 ? count : portpool_msvc_fputws(L"\n", stdout);
+}
+
 PORTPOOL_MSVC_ONE int portpool_msvc_vfwprintf(FILE *stream, const wchar_t *format,
                                               va_list arguments)
 {
-    wchar_t *translated = portpool_msvc_wide_format(format);
     wchar_t *wide = NULL;
-    char *narrow = NULL;
     size_t size = 256;
     int count = -1;
-    while (translated != NULL && count < 0 && size <= 1 << 20) {
+    while (count < 0 && size <= 1 << 20) {
         va_list copy;
         free(wide);
         size *= 4;
@@ -120,55 +205,110 @@ PORTPOOL_MSVC_ONE int portpool_msvc_vfwprintf(FILE *stream, const wchar_t *forma
         if (wide == NULL)
             break;
         va_copy(copy, arguments);
-        count = vswprintf(wide, size, translated, copy);
+        count = portpool_msvc_vswprintf(wide, size, format, copy);
         va_end(copy);
     }
-    if (count >= 0)
-        narrow = portpool_msvc_narrow(wide);
-    if (narrow == NULL || fputs(narrow, stream) < 0)
+    if (count >= 0 && portpool_msvc_fputws(wide, stream) < 0)
         count = -1;
-    free(narrow);
     free(wide);
-    free(translated);
     return count;
 }
 
-#define PORTPOOL_MSVC_PASS_ON(stream, format, how)                                                 \
+PORTPOOL_MSVC_ONE int portpool_msvc_vwprintf(const wchar_t *format, va_list arguments)
+{
+    return portpool_msvc_vfwprintf(stdout, format, arguments);
+}
+
+#define PORTPOOL_MSVC_PASS_ON(call)                                                                \
     va_list arguments;                                                                             \
     int count;                                                                                     \
     va_start(arguments, format);                                                                   \
-    count = how(stream, format, arguments);                                                        \
+    count = call;                                                                                  \
     va_end(arguments);                                                                             \
     return count
 
 PORTPOOL_MSVC_ONE int portpool_msvc_printf(const char *format, ...)
 {
-    PORTPOOL_MSVC_PASS_ON(stdout, format, portpool_msvc_vfprintf);
+    PORTPOOL_MSVC_PASS_ON(portpool_msvc_vfprintf(stdout, format, arguments));
 }
 
 PORTPOOL_MSVC_ONE int portpool_msvc_fprintf(FILE *stream, const char *format, ...)
 {
-    PORTPOOL_MSVC_PASS_ON(stream, format, portpool_msvc_vfprintf);
+    PORTPOOL_MSVC_PASS_ON(portpool_msvc_vfprintf(stream, format, arguments));
+}
+
+PORTPOOL_MSVC_ONE int portpool_msvc_sprintf(char *text, const char *format, ...)
+{
+    PORTPOOL_MSVC_PASS_ON(portpool_msvc_vsprintf(text, format, arguments));
+}
+
+PORTPOOL_MSVC_ONE int portpool_msvc_snprintf(char *text, size_t size, const char *format, ...)
+{
+    PORTPOOL_MSVC_PASS_ON(portpool_msvc_vsnprintf(text, size, format, arguments));
 }
 
 PORTPOOL_MSVC_ONE int portpool_msvc_wprintf(const wchar_t *format, ...)
 {
-    PORTPOOL_MSVC_PASS_ON(stdout, format, portpool_msvc_vfwprintf);
+    PORTPOOL_MSVC_PASS_ON(portpool_msvc_vfwprintf(stdout, format, arguments));
 }
 
 PORTPOOL_MSVC_ONE int portpool_msvc_fwprintf(FILE *stream, const wchar_t *format, ...)
 {
-    PORTPOOL_MSVC_PASS_ON(stream, format, portpool_msvc_vfwprintf);
+    PORTPOOL_MSVC_PASS_ON(portpool_msvc_vfwprintf(stream, format, arguments));
 }
 
-/* From here on these names of the C library are the functions above. */
+PORTPOOL_MSVC_ONE int portpool_msvc_swprintf(wchar_t *text, size_t size, const wchar_t *format,
+                                             ...)
+{
+    PORTPOOL_MSVC_PASS_ON(portpool_msvc_vswprintf(text, size, format, arguments));
+}
+
+/* From here on these names of the C library are the functions above. vsnprintf and vswprintf stay as
+ * they are: headers of the C++ library call them, with formats of this system. */
 extern int printf(const char *format, ...) PORTPOOL_WS_SYMBOL(portpool_msvc_printf);
 extern int fprintf(FILE *stream, const char *format, ...) PORTPOOL_WS_SYMBOL(portpool_msvc_fprintf);
+extern int sprintf(char *text, const char *format, ...) PORTPOOL_WS_SYMBOL(portpool_msvc_sprintf);
+extern int snprintf(char *text, size_t size, const char *format, ...)
+    PORTPOOL_WS_SYMBOL(portpool_msvc_snprintf);
+extern int vsprintf(char *text, const char *format, va_list arguments)
+    PORTPOOL_WS_SYMBOL(portpool_msvc_vsprintf);
 extern int wprintf(const wchar_t *format, ...) PORTPOOL_WS_SYMBOL(portpool_msvc_wprintf);
 extern int fwprintf(FILE *stream, const wchar_t *format, ...)
     PORTPOOL_WS_SYMBOL(portpool_msvc_fwprintf);
+extern int swprintf(wchar_t *text, size_t size, const wchar_t *format, ...)
+    PORTPOOL_WS_SYMBOL(portpool_msvc_swprintf);
+extern int vwprintf(const wchar_t *format, va_list arguments)
+    PORTPOOL_WS_SYMBOL(portpool_msvc_vwprintf);
+extern int vfwprintf(FILE *stream, const wchar_t *format, va_list arguments)
+    PORTPOOL_WS_SYMBOL(portpool_msvc_vfwprintf);
+extern int fputws(const wchar_t *text, FILE *stream) PORTPOOL_WS_SYMBOL(portpool_msvc_fputws);
+/* An inline function of <stdio.h> has called those already. */
+#define vprintf portpool_msvc_vprintf
+#define vfprintf portpool_msvc_vfprintf
+#define _vsnprintf portpool_msvc_vsnprintf
+#define vsprintf_s portpool_msvc_vsnprintf
+#define _vsnwprintf portpool_msvc_vswprintf
+#define vswprintf_s portpool_msvc_vswprintf
+
+static __inline__ void ExitProcess(UINT uExitCode)
+{
+    exit((int)uExitCode);
+}
+
+static __inline__ DWORD GetCurrentProcessId(void)
+{
+    return (DWORD)portpool_libc_getpid();
+}
 
 PORTPOOL_WS_END
+
+#ifdef __cplusplus
+namespace std
+{
+using ::portpool_msvc_vfprintf;
+using ::portpool_msvc_vprintf;
+} // namespace std
+#endif
 
 /* `int wmain(int argc, wchar_t **argv)` becomes a function that a `main` beside it calls. */
 typedef int (*portpool_msvc_wmain)(int, wchar_t **, wchar_t **);

@@ -2,6 +2,7 @@
 #ifndef PORTPOOL_WS_SOCKETS_H
 #define PORTPOOL_WS_SOCKETS_H
 
+#include "guard.h"
 #include "types.h"
 
 /* What the C library calls fd_set, u_long and select comes first, so that it cannot come later under
@@ -172,6 +173,19 @@ typedef struct sockaddr_storage {
     CHAR portpool_pad2[112];
 } SOCKADDR_STORAGE, *PSOCKADDR_STORAGE, *LPSOCKADDR_STORAGE;
 
+/* Structures that programs for Windows name without `struct`, as C++ allows. */
+#if defined(PORTPOOL_MSVC_COMPAT) && !defined(__cplusplus)
+typedef struct sockaddr sockaddr;
+typedef struct sockaddr_in sockaddr_in;
+typedef struct sockaddr_in6 sockaddr_in6;
+typedef struct sockaddr_storage sockaddr_storage;
+#endif
+
+typedef struct _SOCKET_ADDRESS {
+    LPSOCKADDR lpSockaddr;
+    INT iSockaddrLength;
+} SOCKET_ADDRESS, *PSOCKET_ADDRESS, *LPSOCKET_ADDRESS;
+
 struct linger {
     u_short l_onoff;
     u_short l_linger;
@@ -203,22 +217,22 @@ typedef struct pollfd {
 #define POLLPRI 0x0400
 
 PORTPOOL_WS_STATIC_ASSERT(sizeof(SOCKET) == 8 && sizeof(u_long) == 4, "64 and 32 bits");
-PORTPOOL_WS_STATIC_ASSERT(sizeof(SOCKADDR) == 16, "layout of SOCKADDR");
+PORTPOOL_WS_LAYOUT(SOCKADDR, 16, 2);
+PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR, sa_family) == 0, "layout of SOCKADDR");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR, sa_data) == 2, "layout of SOCKADDR");
-PORTPOOL_WS_STATIC_ASSERT(sizeof(SOCKADDR_IN) == 16, "layout of SOCKADDR_IN");
+PORTPOOL_WS_LAYOUT(SOCKADDR_IN, 16, 4);
 PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR_IN, sin_family) == 0, "layout of SOCKADDR_IN");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR_IN, sin_port) == 2, "layout of SOCKADDR_IN");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR_IN, sin_addr) == 4, "layout of SOCKADDR_IN");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR_IN, sin_zero) == 8, "layout of SOCKADDR_IN");
-PORTPOOL_WS_STATIC_ASSERT(sizeof(SOCKADDR_IN6) == 28, "layout of SOCKADDR_IN6");
+PORTPOOL_WS_LAYOUT(SOCKADDR_IN6, 28, 4);
 PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR_IN6, sin6_family) == 0, "layout of SOCKADDR_IN6");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR_IN6, sin6_port) == 2, "layout of SOCKADDR_IN6");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR_IN6, sin6_flowinfo) == 4, "layout of SOCKADDR_IN6");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR_IN6, sin6_addr) == 8, "layout of SOCKADDR_IN6");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR_IN6, sin6_scope_id) == 24, "layout of SOCKADDR_IN6");
-PORTPOOL_WS_STATIC_ASSERT(sizeof(SOCKADDR_STORAGE) == 128, "layout of SOCKADDR_STORAGE");
-PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR_STORAGE, portpool_align) == 8,
-                          "alignment of SOCKADDR_STORAGE");
+PORTPOOL_WS_LAYOUT(SOCKADDR_STORAGE, 128, 8);
+PORTPOOL_WS_STATIC_ASSERT(offsetof(SOCKADDR_STORAGE, ss_family) == 0, "layout of SOCKADDR_STORAGE");
 PORTPOOL_WS_STATIC_ASSERT(sizeof(WSAPOLLFD) == 16, "layout of WSAPOLLFD");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(FD_SET, fd_array) == 8, "layout of FD_SET");
 PORTPOOL_WS_STATIC_ASSERT(FIONBIO == 0x8004667e && SIO_FLUSH == 0x28000004, "control codes");

@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifndef __LP64__
 #error "portpool: the Winsock headers are for 64-bit Linux"
@@ -22,6 +23,10 @@
 #define PORTPOOL_WS_END
 #define PORTPOOL_WS_STATIC_ASSERT(what, text) _Static_assert(what, text)
 #endif
+
+#define PORTPOOL_WS_LAYOUT(type, size, align)                                                      \
+    PORTPOOL_WS_STATIC_ASSERT(sizeof(type) == (size) && __alignof__(type) == (align),              \
+                              "layout of " #type)
 
 /* The symbol a function has in the library, where its name is one of the C library's as well. */
 #define PORTPOOL_WS_SYMBOL(name) __asm__(#name)
@@ -54,9 +59,31 @@ typedef const char *LPCSTR, *PCSTR;
 typedef int16_t SHORT, *PSHORT;
 typedef uint16_t USHORT, *PUSHORT;
 typedef uint16_t WORD, *PWORD, *LPWORD;
-/* 16 bits, as on Windows. `wchar_t` and L"" have 32 on Linux. */
-typedef uint16_t WCHAR, *PWCHAR, *LPWSTR, *PWSTR;
+/* A unit of wide text: 16 bits, as on Windows. `wchar_t` and L"" have 32 on Linux, and programs written
+ * for Windows take them for the same: with PORTPOOL_MSVC_COMPAT they are. Layouts do not change. */
+typedef uint16_t portpool_ws_wide;
+#ifdef PORTPOOL_MSVC_COMPAT
+typedef wchar_t WCHAR, *PWCHAR, *LPWSTR, *PWSTR;
+#else
+typedef portpool_ws_wide WCHAR, *PWCHAR, *LPWSTR, *PWSTR;
+#endif
 typedef const WCHAR *LPCWSTR, *PCWSTR;
+/* Text of either kind. */
+#ifdef UNICODE
+typedef WCHAR TCHAR, *PTCHAR, *LPTSTR, *PTSTR;
+typedef const WCHAR *LPCTSTR, *PCTSTR;
+#ifdef PORTPOOL_MSVC_COMPAT
+#define PORTPOOL_WS_TEXT(text) L##text
+#else
+#define PORTPOOL_WS_TEXT(text) u##text
+#endif
+#else
+typedef char TCHAR, *PTCHAR, *LPTSTR, *PTSTR;
+typedef const char *LPCTSTR, *PCTSTR;
+#define PORTPOOL_WS_TEXT(text) text
+#endif
+#define TEXT(text) PORTPOOL_WS_TEXT(text)
+#define __TEXT(text) PORTPOOL_WS_TEXT(text)
 typedef int32_t INT, *PINT, *LPINT;
 typedef uint32_t UINT, *PUINT, *LPUINT;
 typedef int32_t INT32;
@@ -127,6 +154,26 @@ typedef struct _SECURITY_ATTRIBUTES {
 #define LOWORD(value) ((WORD)((value)&0xffff))
 #define HIWORD(value) ((WORD)(((value) >> 16) & 0xffff))
 
+#ifndef IN
+#define IN
+#endif
+#ifndef OUT
+#define OUT
+#endif
+#ifndef OPTIONAL
+#define OPTIONAL
+#endif
+#ifndef UNREFERENCED_PARAMETER
+#define UNREFERENCED_PARAMETER(parameter) ((void)(parameter))
+#endif
+#define MAX_PATH 260
+#define ARRAYSIZE(array) (sizeof(array) / sizeof((array)[0]))
+#define ZeroMemory(destination, length) memset((destination), 0, (length))
+#define CopyMemory(destination, source, length) memcpy((destination), (source), (length))
+#define MoveMemory(destination, source, length) memmove((destination), (source), (length))
+#define FillMemory(destination, length, fill) memset((destination), (fill), (length))
+#define SecureZeroMemory(destination, length) explicit_bzero((destination), (length))
+
 /* Annotations that say to tools of another compiler what a parameter is for. */
 #ifndef _In_
 #define _In_
@@ -151,6 +198,25 @@ typedef struct _SECURITY_ATTRIBUTES {
 #define _Must_inspect_result_
 #define _Check_return_
 #define _Success_(what)
+#define _In_range_(low, high)
+#define _In_reads_or_z_(count)
+#define _Inout_updates_bytes_(count)
+#define _Inout_updates_opt_(count)
+#define _Out_writes_to_(size, count)
+#define _Out_writes_bytes_to_(size, count)
+#define _Out_writes_bytes_opt_(count)
+#define _Outptr_opt_
+#define _Outptr_result_maybenull_
+#define _Ret_notnull_
+#define _Reserved_
+#define _Null_terminated_
+#define _Printf_format_string_
+#define _Use_decl_annotations_
+#define _Function_class_(what)
+#define _When_(when, what)
+#define _Post_invalid_
+#define _Field_size_(count)
+#define _Field_size_bytes_(count)
 #endif
 
 PORTPOOL_WS_STATIC_ASSERT(sizeof(BOOL) == 4 && sizeof(LONG) == 4, "32 bits");
@@ -158,8 +224,13 @@ PORTPOOL_WS_STATIC_ASSERT(sizeof(WORD) == 2 && sizeof(USHORT) == 2, "16 bits");
 PORTPOOL_WS_STATIC_ASSERT(sizeof(DWORD) == 4 && sizeof(ULONG) == 4, "32 bits");
 PORTPOOL_WS_STATIC_ASSERT(sizeof(ULONG64) == 8 && sizeof(ULONG_PTR) == 8, "64 bits");
 PORTPOOL_WS_STATIC_ASSERT(sizeof(DWORD_PTR) == 8 && sizeof(UINT_PTR) == 8, "64 bits");
-PORTPOOL_WS_STATIC_ASSERT(sizeof(WCHAR) == 2 && sizeof(HANDLE) == 8, "16 and 64 bits");
-PORTPOOL_WS_STATIC_ASSERT(sizeof(OVERLAPPED) == 32, "layout of OVERLAPPED");
+#ifdef PORTPOOL_MSVC_COMPAT
+PORTPOOL_WS_STATIC_ASSERT(sizeof(WCHAR) == 4, "32 bits: compile without -fshort-wchar");
+#else
+PORTPOOL_WS_STATIC_ASSERT(sizeof(WCHAR) == 2, "16 bits");
+#endif
+PORTPOOL_WS_STATIC_ASSERT(sizeof(HANDLE) == 8, "64 bits");
+PORTPOOL_WS_LAYOUT(OVERLAPPED, 32, 8);
 PORTPOOL_WS_STATIC_ASSERT(offsetof(OVERLAPPED, Internal) == 0, "layout of OVERLAPPED");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(OVERLAPPED, InternalHigh) == 8, "layout of OVERLAPPED");
 PORTPOOL_WS_STATIC_ASSERT(offsetof(OVERLAPPED, Offset) == 16, "layout of OVERLAPPED");

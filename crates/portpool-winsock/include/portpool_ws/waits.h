@@ -51,8 +51,14 @@ HLOCAL WINAPI LocalFree(HLOCAL hMem);
 /* The texts of the errors that this library answers with; no inserts, no message tables. */
 DWORD WINAPI FormatMessageA(DWORD dwFlags, LPCVOID lpSource, DWORD dwMessageId,
                             DWORD dwLanguageId, LPSTR lpBuffer, DWORD nSize, void *Arguments);
+#ifdef PORTPOOL_MSVC_COMPAT
+DWORD WINAPI FormatMessageW(DWORD dwFlags, LPCVOID lpSource, DWORD dwMessageId,
+                            DWORD dwLanguageId, LPWSTR lpBuffer, DWORD nSize, void *Arguments)
+    PORTPOOL_WS_SYMBOL(portpool_msvc_format_message);
+#else
 DWORD WINAPI FormatMessageW(DWORD dwFlags, LPCVOID lpSource, DWORD dwMessageId,
                             DWORD dwLanguageId, LPWSTR lpBuffer, DWORD nSize, void *Arguments);
+#endif
 
 PORTPOOL_WS_END
 

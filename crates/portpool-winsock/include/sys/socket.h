@@ -1,6 +1,6 @@
 /* Only looks whether Winsock is in use, then lets the system's own header through. */
-#ifdef PORTPOOL_WS_WINSOCK2_H
-#error "portpool: <sys/socket.h> after <winsock2.h>: a source file uses Winsock or the sockets of Linux, not both"
+#ifdef PORTPOOL_WS_SOCKETS_H
+#error "portpool: <sys/socket.h> after a header of Winsock: a source file uses Winsock or the sockets of Linux, not both"
 #endif
 #ifdef __GNUC__
 #pragma GCC system_header

@@ -11,12 +11,16 @@ use crate::engine::formats::{narrow_format, wide_format};
 /// A `wchar_t` of this system.
 type Wide = i32;
 
-/// The arguments of a program as wide strings, which live as long as it.
+/// The arguments of a program as wide strings, which live as long as it. Called when it starts.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn portpool_msvc_arguments(
     count: c_int,
     arguments: *const *const c_char,
 ) -> *mut *mut Wide {
+    // Or printf could not print a wide letter, nor wprintf a narrow one, beyond ASCII. A program that
+    // wants other letters says so later; without this locale it has those of ASCII.
+    // SAFETY: a program has one thread when it starts.
+    unsafe { libc::setlocale(libc::LC_CTYPE, c"C.UTF-8".as_ptr()) };
     let count = usize::try_from(count).unwrap_or(0);
     let mut wide = Vec::with_capacity(count + 1);
     for index in 0..count {

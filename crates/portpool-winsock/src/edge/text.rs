@@ -56,6 +56,26 @@ unsafe extern "C" fn FormatMessageW(
     })
 }
 
+/// As [`FormatMessageA`], in units of 32 bits, which WCHAR has with PORTPOOL_MSVC_COMPAT.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn portpool_msvc_format_message(
+    flags: u32,
+    _source: *const c_void,
+    number: u32,
+    _language: u32,
+    buffer: *mut c_void,
+    size: u32,
+    _arguments: *const c_void,
+) -> u32 {
+    answer(0, || {
+        let message = message(flags, number)?;
+        let units = message.chars().map(u32::from);
+        let bytes: Vec<u8> = units.flat_map(u32::to_ne_bytes).collect();
+        // SAFETY: as the caller of this function says.
+        unsafe { give(flags, &bytes, 4, buffer, size) }
+    })
+}
+
 /// Frees what FormatMessage allocated.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn LocalFree(memory: *mut c_void) -> *mut c_void {

@@ -240,6 +240,9 @@ impl Command {
                 Ok(WITHOUT_OUTPUT)
             }
             Command::Release(token) => {
+                if !choices::RELEASE_ON_ANY_SOCKET && !sockets::is_owner(socket, token) {
+                    return Err(choices::UNKNOWN_TOKEN);
+                }
                 let released = pool.release_on(socket, token);
                 released.map_err(|error| release_code(&error))?;
                 sockets::disown(token);
@@ -252,17 +255,22 @@ impl Command {
 /// Asks for ports that automatic choice could pick. A call that is not overlapped waits here.
 fn ask(socket: &Arc<Socket>, range: PortRange, report: &Report) -> Result<Done, Code> {
     let transport = socket.transport().ok_or(choices::WRONG_SOCKET)?;
+    let mut report = report.clone();
+    if !choices::MAY_BE_PENDING {
+        report.overlapped = None;
+    }
+    let is_overlapped = report.overlapped.is_some();
     let order = Order {
         socket: socket.clone(),
         issuer: threads::current()?.id(),
         range,
         asked: asker().ask(socket, transport, range)?,
-        report: report.clone(),
+        report,
     };
     let operation = operations::start(order)?;
-    match report.structure() {
-        Some(_) => Err(Code::IO_PENDING),
-        None => operation.wait(),
+    match is_overlapped {
+        true => Err(Code::IO_PENDING),
+        false => operation.wait(),
     }
 }
 
@@ -274,7 +282,7 @@ pub(crate) fn claim(socket: &Socket, range: PortRange) -> Result<Block, Code> {
 
 /// Stores the output of an ACQUIRE; without room for it nothing stays reserved.
 pub(crate) fn store(socket: &Socket, block: &Block, output: Bytes) -> Result<Done, Code> {
-    sockets::own(socket, block.token);
+    sockets::own(socket, block.token, block.range);
     if let Err(fault) = output.write(&instance(block)) {
         // The memory was there a moment ago: nobody would know the token.
         sockets::disown(block.token);

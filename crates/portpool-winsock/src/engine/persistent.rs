@@ -33,12 +33,12 @@ pub(crate) fn create(transport: Transport, first: u16, count: u16) -> Result<Tok
 /// As the documentation of the six functions says.
 pub(crate) fn lookup(transport: Transport, first: u16, count: u16) -> Result<Token, Code> {
     check(first, count)?;
-    let range = PortRange::from_numbers(first, count).map_err(|_| Code::NOT_FOUND)?;
+    let range = PortRange::from_numbers(first, count).map_err(|_| choices::NO_SUCH_BLOCK)?;
     // Everybody may look, so nobody has to be asked where the pool can be read.
     if let Ok(pool) = startup::pool()
         && let Ok(found) = pool.lookup_persistent(transport, range)
     {
-        return found.ok_or(Code::NOT_FOUND);
+        return found.ok_or(choices::NO_SUCH_BLOCK);
     }
     let named = Keeper
         .call(&Lookup { transport, range })
@@ -52,7 +52,7 @@ pub(crate) fn lookup(transport: Transport, first: u16, count: u16) -> Result<Tok
 /// As the documentation of the six functions says.
 pub(crate) fn delete(transport: Transport, first: u16, count: u16) -> Result<(), Code> {
     check(first, count)?;
-    let range = PortRange::from_numbers(first, count).map_err(|_| Code::NOT_FOUND)?;
+    let range = PortRange::from_numbers(first, count).map_err(|_| choices::NO_SUCH_BLOCK)?;
     let deleted = Keeper.call(&Unpersist {
         transports: transport.into(),
         range,
@@ -69,7 +69,7 @@ fn check(first: u16, count: u16) -> Result<(), Code> {
 
 fn code(no: &No) -> Code {
     match no {
-        No::NotFound => Code::NOT_FOUND,
+        No::NotFound => choices::NO_SUCH_BLOCK,
         No::NotAllowed => Code::ACCESS_DENIED,
         No::Refused(refusal) => choices::persistent_refused(*refusal),
         No::Unreachable => choices::NO_KEEPER,

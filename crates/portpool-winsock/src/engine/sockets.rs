@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use portpool::{PoolKind, Token, Transport};
+use portpool::{PoolKind, Port, PortRange, Token, Transport};
 use rustix::net::{ipproto, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as Raw, Type};
 
@@ -43,7 +43,13 @@ pub(crate) struct Socket {
 struct Table {
     sockets: BTreeMap<RawFd, Arc<Socket>>,
     /// The owner socket of each reservation that was acquired here and not released here.
-    owners: BTreeMap<Token, RawFd>,
+    owners: BTreeMap<Token, Owner>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    socket: RawFd,
+    range: PortRange,
 }
 
 /// A SOCKET.
@@ -106,8 +112,12 @@ pub(crate) fn close_all() {
 }
 
 /// Notes which socket owns a reservation, and ends the reservation of one that was closed meanwhile.
-pub(crate) fn own(socket: &Socket, token: Token) {
-    table().owners.insert(token, socket.raw.as_raw_fd());
+pub(crate) fn own(socket: &Socket, token: Token, range: PortRange) {
+    let owner = Owner {
+        socket: socket.raw.as_raw_fd(),
+        range,
+    };
+    table().owners.insert(token, owner);
     // Who closed it may have looked for what it owns before this.
     if socket.is_closed() {
         disown(token);
@@ -115,6 +125,14 @@ pub(crate) fn own(socket: &Socket, token: Token) {
             drop(pool.release_on(&socket.raw, token));
         }
     }
+}
+
+/// Whether the socket is the owner socket of a reservation.
+pub(crate) fn is_owner(socket: &Socket, token: Token) -> bool {
+    let number = socket.raw.as_raw_fd();
+    let table = table();
+    let owner = table.owners.get(&token);
+    owner.is_some_and(|owner| owner.socket == number)
 }
 
 /// Notes that a reservation is no more.
@@ -182,6 +200,9 @@ impl Socket {
     /// # Errors
     /// Those of `bind` in Winsock.
     pub(crate) fn bind(&self, address: &SockAddr) -> Result<(), Code> {
+        if choices::OWNER_BINDS_WITHOUT_ASSOCIATING {
+            self.associate_for(address)?;
+        }
         let Some((pool, address)) = self.association().zip(address.as_socket()) else {
             let bound = self.raw.bind(address);
             return bound.map_err(|error| choices::bind_failed(&error, false));
@@ -201,6 +222,24 @@ impl Socket {
                 answer => return answer.map_err(|error| choices::bind_failed(&error, true)),
             }
         }
+    }
+
+    /// Associates a socket that is not yet, if the address has a port that this process reserved.
+    fn associate_for(&self, address: &SockAddr) -> Result<(), Code> {
+        let port = address.as_socket().and_then(|it| Port::new(it.port()));
+        let (Some(port), false) = (port, self.is_associated() || self.is_bound()) else {
+            return Ok(());
+        };
+        let owners = table().owners.clone();
+        let mut owned = owners
+            .iter()
+            .filter(|(_, owner)| owner.range.contains(port));
+        let pool = startup::pool()?;
+        // One of them may be of the other transport.
+        if owned.any(|(token, _)| pool.associate(self, *token).is_ok()) {
+            self.set_associated();
+        }
+        Ok(())
     }
 
     pub(crate) fn is_associated(&self) -> bool {
@@ -295,9 +334,9 @@ impl Socket {
         let owned: Vec<Token> = {
             let mut table = table();
             let owners = &mut table.owners;
-            let owned = owners.iter().filter(|(_, owner)| **owner == number);
+            let owned = owners.iter().filter(|(_, owner)| owner.socket == number);
             let owned = owned.map(|(token, _)| *token).collect();
-            owners.retain(|_, owner| *owner != number);
+            owners.retain(|_, owner| owner.socket != number);
             owned
         };
         if self.process != process::id() {
@@ -400,7 +439,7 @@ const PORT_COUNT: u32 = 65_536;
 
 #[cfg(test)]
 mod tests {
-    use portpool::{PortCount, Scope, Want, Wildcard};
+    use portpool::{Block, PortCount, Scope, Want, Wildcard};
 
     use super::*;
 
@@ -412,9 +451,9 @@ mod tests {
         let pool = startup::pool().expect("a pool");
         let want = Want::Wildcard(Wildcard::new(PortCount::new(1).expect("a count")));
         let block = pool.acquire_on(&socket, &want, Scope::Associated);
-        let token = block.expect("a block").token;
+        let Block { token, range, .. } = block.expect("a block");
         close(number).expect("close");
-        own(&socket, token);
+        own(&socket, token, range);
         assert!(pool.release_on(&socket, token).is_err(), "it lives on");
         assert!(!table().owners.contains_key(&token));
         startup::clean_up().expect("clean up");

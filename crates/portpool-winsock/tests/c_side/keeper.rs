@@ -133,6 +133,9 @@ impl<'a> Keeper<'a> {
                     Ok(Some(received)) => {
                         let call: Call = serde_json::from_slice(&received.text).expect("a call");
                         let reply = reply_of(self.decide(&peer, call));
+                        // Before the answer, as the keeper does: a reservation lives as long as any
+                        // copy of its owner socket.
+                        drop(received);
                         // The asker may hang up at any moment.
                         drop(connection.send(&reply, &[], Instant::now() + LONG));
                     }

@@ -24,7 +24,7 @@ fn every_header_compiles_by_itself_without_a_warning() {
 }
 
 /// All that say something; the others say where to find it.
-const HEADERS: [&str; 7] = [
+const HEADERS: [&str; 8] = [
     "winsock2.h",
     "ws2tcpip.h",
     "mstcpip.h",
@@ -32,6 +32,7 @@ const HEADERS: [&str; 7] = [
     "iphlpapi.h",
     "ws2spi.h",
     "windows.h",
+    "tchar.h",
 ];
 
 #[test]
@@ -52,9 +53,26 @@ fn the_headers_are_plain_enough_for_older_standards() {
 }
 
 #[test]
+fn a_token_may_be_a_uint64_t_in_cpp_as_on_windows() {
+    let text = "#include <winsock2.h>\n#include <iphlpapi.h>\n\
+                int main() {\n\
+                    uint64_t a = 0; ULONG64 b = 0; unsigned long long c = 0;\n\
+                    return LookupPersistentTcpPortReservation(1, 1, &a) +\n\
+                        LookupPersistentTcpPortReservation(1, 1, &b) +\n\
+                        LookupPersistentTcpPortReservation(1, 1, &c) +\n\
+                        LookupPersistentTcpPortReservation(1, 1, NULL);\n\
+                }\n";
+    for compiler in compilers() {
+        if compiler.language == Language::Cpp {
+            compiler.check(text, &["-std=c++11"]).expect("compile");
+        }
+    }
+}
+
+#[test]
 fn winsock_and_the_sockets_of_linux_do_not_mix_in_either_order() {
     for theirs in ["sys/socket.h", "netinet/in.h", "arpa/inet.h", "netdb.h"] {
-        for ours in ["winsock2.h", "ws2tcpip.h", "Windows.h", "ws2spi.h"] {
+        for ours in HEADERS.into_iter().filter(|it| *it != "iphlpapi.h") {
             for (first, second) in [(theirs, ours), (ours, theirs)] {
                 let text = format!("#include <{first}>\n#include <{second}>\n");
                 for compiler in compilers() {

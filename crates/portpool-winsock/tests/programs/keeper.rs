@@ -79,6 +79,9 @@ fn serve<'scope>(
                         }
                         _ => Some(administer(arena, &call.method, said)),
                     };
+                    // Before the answer, as the keeper does: a reservation lives as long as any copy of
+                    // its owner socket.
+                    drop(received);
                     let Some(reply) = reply else { return };
                     // The asker may hang up at any moment.
                     drop(connection.send(&reply, &[], Instant::now() + LONG));

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::toolchain::{GCC, GXX, Program, c_source};
+use crate::toolchain::{Compiler, GCC, GXX, Program, c_source, compilers};
 
 fn sample(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -16,6 +16,23 @@ fn sample(name: &str) -> PathBuf {
 /// A program as for Windows: no option but the one its page names.
 fn vendor(name: &str) -> Program {
     GXX.build(&sample(name), &["-DPORTPOOL_MSVC_COMPAT"])
+}
+
+/// The program in the words of the documentation, with no option but the one that is named there.
+fn documented(compiler: Compiler) -> Program {
+    compiler.build(&c_source("documented.c"), &["-DPORTPOOL_MSVC_COMPAT"])
+}
+
+fn assert_documented(text: &str, first: u16) {
+    assert!(
+        text.contains("acquire succeeded, bytesReturned = 16\n"),
+        "{text}"
+    );
+    assert_eq!(number_after(text, "  Starting port="), first, "{text}");
+    assert_eq!(number_after(text, "Number of Ports="), 20, "{text}");
+    let bound = number_after(text, "Port number allocated = ");
+    assert!((first..first + 20).contains(&bound), "{text}");
+    assert!(text.contains("release: 0, bytesReturned = 0\n"), "{text}");
 }
 
 /// The number after some words.
@@ -40,6 +57,17 @@ fn the_samples_run_on_the_embedded_pool() {
     assert_ne!(number_after(&text, "first port"), 0, "{text}");
 }
 
+#[test]
+fn a_program_in_the_words_of_the_documentation_runs_on_the_embedded_pool() {
+    for compiler in compilers() {
+        let text = documented(compiler).run_embedded(&["2", "1", "6", "0", "20"]);
+        let first = number_after(&text, "  Starting port=");
+        assert_ne!(first, 0, "{text}");
+        assert_documented(&text, first);
+        assert!(text.ends_with("lookup: 87\n"), "{text}");
+    }
+}
+
 mod as_root {
     use portpool::Transport;
     use portpool_testkit::in_arena;
@@ -62,6 +90,20 @@ mod as_root {
             assert_eq!(number_after(&text, "bytes of RELEASE"), 0, "{text}");
             let text = release.run(&["2", "1", "6", "0", "20"]);
             assert_ne!(number_after(&text, "first port"), 0, "{text}");
+        });
+    }
+
+    #[test]
+    fn a_program_in_the_words_of_the_documentation_runs_on_the_kernel_pool() {
+        in_arena!(|_| {
+            for compiler in compilers() {
+                let program = documented(compiler);
+                assert_documented(&program.run(&["2", "2", "17", "5000", "20"]), 5000);
+                let usage = program.command().output().expect("run it");
+                assert_eq!(usage.status.code(), Some(1));
+                let usage = String::from_utf8_lossy(&usage.stdout);
+                assert!(usage.ends_with("program 2 2 17 5000 20"), "{usage}");
+            }
         });
     }
 

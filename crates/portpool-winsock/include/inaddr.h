@@ -1,0 +1,2 @@
+/* A part of <winsock2.h>. */
+#include "winsock2.h"

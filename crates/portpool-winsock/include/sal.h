@@ -1,0 +1,2 @@
+/* A part of <windows.h>, which is small here. */
+#include "windows.h"
