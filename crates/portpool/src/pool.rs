@@ -462,9 +462,19 @@ impl Pool {
         }
     }
 
-    /// The maps of this pool, opened anew: another process may have attached again.
-    pub(crate) fn maps(&self) -> Result<Maps, LookError> {
-        Maps::open(&self.0.run_dir, self.0.cookie)
+    /// The maps of this pool, opened anew if another process has attached again since.
+    pub(crate) fn maps(&self) -> Result<Arc<Maps>, LookError> {
+        let cookie = self.0.cookie;
+        let mut cached = self.0.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(maps) = cached.as_ref()
+            && maps.cookie() == cookie
+            && maps.are_current()
+        {
+            return Ok(Arc::clone(maps));
+        }
+        let maps = Arc::new(Maps::open(&self.0.run_dir, cookie)?);
+        *cached = Some(Arc::clone(&maps));
+        Ok(maps)
     }
 
     /// The maps of the namespace with this cookie, as opened before unless `fresh`.
