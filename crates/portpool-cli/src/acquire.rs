@@ -57,7 +57,7 @@ pub(crate) struct Held {
 enum Refused {
     Acquire(AcquireError),
     /// Ports of a persistent block, and why they are not lent.
-    Lend(PortRange, Entry, AdminError),
+    Lend(PortRange, Box<Entry>, AdminError),
 }
 
 impl Refused {
@@ -216,7 +216,7 @@ impl Taken {
                 continue;
             };
             let lend = pool.lend(transport, entry.token, root);
-            let refused = |error| Refused::Lend(range, entry.clone(), error);
+            let refused = |error| Refused::Lend(range, Box::new(entry.clone()), error);
             taken.lends.push(lend.map_err(refused)?);
             taken.blocks.push(Block {
                 transport,
