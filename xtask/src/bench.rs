@@ -16,6 +16,9 @@ pub(crate) struct Options {
     /// Fail if a limit is missed
     #[arg(long)]
     check: bool,
+    /// Measure only these: kernel, embedded, handover, bystander, memory, keeper, store
+    #[arg(long, value_name = "ROWS")]
+    only: Vec<String>,
 }
 
 /// Measures; needs root.
@@ -35,6 +38,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     bench.arg("--report").arg(target.join("bench/report.json"));
     if options.check {
         bench.arg("--check");
+    }
+    for rows in &options.only {
+        bench.args(["--only", rows]);
     }
     cargo::run(&mut bench)
 }

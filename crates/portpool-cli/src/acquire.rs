@@ -6,8 +6,8 @@ use std::{
 };
 
 use portpool::{
-    AcquireError, AdminError, Block, Lend, Pool, PortRange, Refusal, Request, Reservation, Scope,
-    Tenure, Transports, Want, process::unblock_signals,
+    AcquireError, AdminError, Block, Entry, Lend, Pool, PortRange, Refusal, Request, Reservation,
+    Scope, Tenure, Transports, Want, process::unblock_signals,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -56,21 +56,38 @@ pub(crate) struct Held {
 /// Why a request was not met.
 enum Refused {
     Acquire(AcquireError),
-    Lend(AdminError),
+    /// Ports of a persistent block, and why they are not lent.
+    Lend(PortRange, Box<Entry>, AdminError),
 }
 
 impl Refused {
     fn is_temporary(&self) -> bool {
         match self {
             Refused::Acquire(error) => error.is_temporary(),
-            Refused::Lend(_) => false,
+            Refused::Lend(..) => false,
         }
     }
 
     fn explained(&self, pool: &Pool) -> String {
         match self {
             Refused::Acquire(error) => holder::explained(pool, error),
-            Refused::Lend(error) => error.to_string(),
+            Refused::Lend(range, block, error) => {
+                let ports = format!("{range}/{}", block.transport);
+                if error.refusal() != Some(Refusal::ForeignToken) {
+                    return format!("{ports}: {error}");
+                }
+                let group = match block.tenure {
+                    Tenure::Persistent { group: Some(group) } => {
+                        format!(" and members of group {group}")
+                    }
+                    _ => String::new(),
+                };
+                format!(
+                    "{ports} is in the persistent block {}: only CAP_NET_ADMIN over the network namespace{group} \
+                     may use it",
+                    block.range
+                )
+            }
         }
     }
 
@@ -78,7 +95,7 @@ impl Refused {
         let text = self.explained(pool);
         match self {
             Refused::Acquire(error) => Failure::from(error).saying(text),
-            Refused::Lend(_) => Failure::new(Code::Failed, text),
+            Refused::Lend(..) => Failure::new(Code::Failed, text),
         }
     }
 }
@@ -199,7 +216,8 @@ impl Taken {
                 continue;
             };
             let lend = pool.lend(transport, entry.token, root);
-            taken.lends.push(lend.map_err(Refused::Lend)?);
+            let refused = |error| Refused::Lend(range, Box::new(entry.clone()), error);
+            taken.lends.push(lend.map_err(refused)?);
             taken.blocks.push(Block {
                 transport,
                 range,

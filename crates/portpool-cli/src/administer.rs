@@ -25,7 +25,7 @@ pub(crate) fn persist(args: &PersistArgs) -> Answer {
     for (transport, token) in make(&persist)? {
         let range = persist.range;
         if args.json {
-            output::print_json(&json!({
+            output::print_json_line(&json!({
                 "transport": transport.to_string(),
                 "first": range.first().number(),
                 "count": range.count().number(),
@@ -103,7 +103,7 @@ fn told(spec: PortSpec, json: bool, what: &str) -> Answer {
     let range: PortRange = spec.range;
     for transport in transports(spec).iter() {
         if json {
-            output::print_json(&json!({
+            output::print_json_line(&json!({
                 "transport": transport.to_string(),
                 "first": range.first().number(),
                 "count": range.count().number(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use portpool::Refusal;
+use portpool_keeper::AdminError;
 use portpool_varlink::{CallError, Client, Fault, calls::Method, socket_path};
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -33,7 +34,9 @@ fn judge(fault: &Fault, has_capability: bool) -> Result<(), Failure> {
         Fault::OtherNamespace(_) => Ok(()),
         // It counts root and its group, and leaves other holders of the capability to the kernel.
         Fault::NotAllowed(_) if has_capability => Ok(()),
-        fault if fault.refusal() == Some(Refusal::NotAttached) => Err(Failure::no_pool()),
+        fault if fault.refusal() == Some(Refusal::NotAttached) => {
+            Err(AdminError::NotAttached.into())
+        }
         fault => Err(Failure::new(Code::Failed, fault.to_string())),
     }
 }

@@ -135,7 +135,10 @@ impl From<LookError> for Failure {
 impl From<portpool_keeper::AdminError> for Failure {
     fn from(error: portpool_keeper::AdminError) -> Failure {
         match error {
-            portpool_keeper::AdminError::NotAttached => Failure::no_pool(),
+            // What is administered is the kernel pool: the embedded one is no way out.
+            error @ portpool_keeper::AdminError::NotAttached => {
+                Failure::new(Code::NoPool, error.to_string())
+            }
             portpool_keeper::AdminError::Open(error) => error.into(),
             portpool_keeper::AdminError::Privileged(error) => error.into(),
             error => Failure::new(Code::Failed, error.to_string()),

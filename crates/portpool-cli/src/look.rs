@@ -2,8 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use portpool::{Entry, Pool, PoolKind, Port, PortState, Tenure, Transport, Transports};
-use portpool_keeper::store::Records;
+use portpool::{
+    Entry, Pool, PoolKind, Port, PortRange, PortState, RangeSet, Tenure, Transport, Transports,
+};
+use portpool_keeper::store::{Exclusion, Records};
 use serde::Serialize;
 
 use crate::{
@@ -23,8 +25,11 @@ pub(crate) fn reservations(args: LookArgs) -> Answer {
     let records = records::read().unwrap_or_default();
     let row = |entry| Row::of(entry, &pool, &records);
     let rows: Vec<Row> = entries.iter().map(row).collect();
+    let exclusions = ExclusionRow::all(&pool, &records)?;
     if args.json {
-        output::print_json(&rows)?;
+        let rows = rows.into_iter().map(Listed::Reservation);
+        let exclusions = exclusions.into_iter().map(Listed::Exclusion);
+        output::print_json(&rows.chain(exclusions).collect::<Vec<_>>())?;
         return Ok(0);
     }
     let mut table = Table::titled(["PORTS", "PID", "USER", "AGE", "TREE", "TOKEN", "COMMAND"]);
@@ -39,6 +44,20 @@ pub(crate) fn reservations(args: LookArgs) -> Answer {
                 .map_or("-".to_owned(), TreeRoot::text),
             row.token.clone(),
             shortened(&row.command_text()),
+        ]);
+    }
+    for row in &exclusions {
+        let ports = format!("{}/{}", row.ports, row.transport);
+        let none = || "-".to_owned();
+        let what = row.text();
+        table.row([
+            ports,
+            none(),
+            none(),
+            none(),
+            none(),
+            none(),
+            shortened(&what),
         ]);
     }
     output::print(&(Chosen::of(&pool).line() + &table.text()))?;
@@ -193,6 +212,101 @@ impl Row {
             (true, Some(note)) => format!("(persistent) {note}"),
             (true, None) => "(persistent)".to_owned(),
             (false, _) => self.owner.command_text(),
+        }
+    }
+}
+
+/// A line of `reservations --json`. Each has the same names; what an exclusion has none of is null.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Listed {
+    Reservation(Row),
+    Exclusion(ExclusionRow),
+}
+
+/// An exclusion as `reservations` shows it: no reservation, but what keeps others away.
+#[derive(Serialize)]
+struct ExclusionRow {
+    transport: String,
+    ports: String,
+    first: u16,
+    count: u16,
+    token: Option<String>,
+    /// `exclusion`.
+    kind: &'static str,
+    group: Option<u32>,
+    /// What the administrator said about it; only who may read the records sees it.
+    note: Option<String>,
+    owner: Option<Owner>,
+    /// When it was made, for who may read the records.
+    since: Option<String>,
+    #[serde(rename = "age_seconds")]
+    age: Option<f64>,
+    tree_root: Option<TreeRoot>,
+    shared: bool,
+    #[serde(flatten)]
+    pool: Chosen,
+}
+
+impl ExclusionRow {
+    /// What is excluded in the pool: as it was asked for if that is on record, else by runs of ports.
+    fn all(pool: &Pool, records: &Records) -> Result<Vec<ExclusionRow>, Failure> {
+        if pool.kind() != PoolKind::Kernel {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for transport in Transport::ALL {
+            let mut excluded = pool
+                .excluded(transport)
+                .map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
+            let mut of_transport = Vec::new();
+            for exclusion in &records.exclusions {
+                let ports = RangeSet::from(exclusion.range);
+                let is_in_force = ports.difference(&excluded).is_empty();
+                if exclusion.transport == transport && is_in_force {
+                    excluded = excluded.difference(&ports);
+                    of_transport.push((exclusion.range, Some(exclusion)));
+                }
+            }
+            of_transport.extend(excluded.iter().map(|range| (range, None)));
+            of_transport.sort_by_key(|(range, _)| *range);
+            let row = |(range, record)| ExclusionRow::of(transport, range, record, pool);
+            found.extend(of_transport.into_iter().map(row));
+        }
+        Ok(found)
+    }
+
+    fn of(
+        transport: Transport,
+        range: PortRange,
+        record: Option<&Exclusion>,
+        pool: &Pool,
+    ) -> ExclusionRow {
+        ExclusionRow {
+            transport: transport.to_string(),
+            ports: range.to_string(),
+            first: range.first().number(),
+            count: range.count().number(),
+            token: None,
+            kind: "exclusion",
+            group: None,
+            note: record
+                .and_then(|record| record.note.as_ref())
+                .map(ToString::to_string),
+            owner: None,
+            since: record
+                .map(|record| humantime::format_rfc3339_seconds(record.created).to_string()),
+            age: None,
+            tree_root: None,
+            shared: false,
+            pool: Chosen::of(pool),
+        }
+    }
+
+    fn text(&self) -> String {
+        match &self.note {
+            Some(note) => format!("(excluded) {note}"),
+            None => "(excluded)".to_owned(),
         }
     }
 }

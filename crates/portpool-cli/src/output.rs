@@ -26,6 +26,13 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&(text + "\n"))
 }
 
+/// Writes one of several answers as JSON: an object a line, as `acquire` does.
+pub(crate) fn print_json_line(value: &impl Serialize) -> Result<(), Failure> {
+    let text =
+        serde_json::to_string(value).map_err(|error| Failure::failed("write JSON", error))?;
+    print(&(text + "\n"))
+}
+
 /// Lines of columns, each as wide as its widest cell.
 #[derive(Debug, Default)]
 pub(crate) struct Table {

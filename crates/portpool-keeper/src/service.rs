@@ -162,8 +162,12 @@ fn open(options: &Options) -> Result<Keeper, KeeperError> {
     let access =
         access.map_err(|cause| KeeperError::step("read /proc/thread-self/ns".to_owned(), cause))?;
     let world = PoolWorld::new(run.clone(), pool);
-    let world =
-        world.map_err(|cause| KeeperError::step("read /proc/self/stat".to_owned(), cause))?;
+    let world = world.map_err(|cause| {
+        KeeperError::step(
+            "open /proc/self/stat and /proc/sys/net/ipv4".to_owned(),
+            cause,
+        )
+    })?;
     let grants = Grants::restore(world.clone(), run.path().join(GRANTS_NAME))
         .map_err(KeeperError::Restore)?;
     Ok(Keeper {

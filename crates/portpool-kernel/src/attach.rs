@@ -159,7 +159,7 @@ fn steps(
     let mut ledger = Ledger::open(run, namespace.cookie)?;
     // Of a pool that is gone only the sysctl may be left.
     let present = match before.is_some() {
-        true => grant::without_lost_windows(&ledger, &maps)?,
+        true => grant::without_lost_windows(&ledger, &maps, &sysctl::reserved()?)?,
         false => Entries::default(),
     };
     let entries = entries(present, &pool.ranges, put_back.as_ref())?;

@@ -2,9 +2,13 @@
 //! through a ring buffer, answers by operation and errno. Root reads both, nobody depends on either.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
+    path::PathBuf,
 };
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
@@ -24,6 +28,7 @@ use crate::{
 pub struct Events {
     ring: RingBuf<MapData>,
     state: Object,
+    pin: Pin,
     /// Locked as long as this reads.
     _lock: File,
 }
@@ -36,6 +41,8 @@ impl Events {
     pub fn open(run: &RunDir) -> Result<Events, Failed> {
         let what = || "listen to the kernel pool".to_owned();
         let lock = run.lock_events()?;
+        // Before what is there is opened: if it is another by then, it is not taken for the same.
+        let pin = Pin::at(run.map("events")).step(what)?;
         let data = MapData::from_pin(run.map("events")).map_err(into_io);
         let mut ring = RingBuf::try_from(Map::RingBuf(data.step(what)?))
             .map_err(into_io)
@@ -47,6 +54,7 @@ impl Events {
         Ok(Events {
             ring,
             state,
+            pin,
             _lock: lock,
         })
     }
@@ -61,6 +69,12 @@ impl Events {
         }
     }
 
+    /// Whether these are still those of the run directory. After detaching and attaching again they are
+    /// not, and nothing is told here any more: drop this, then open it anew.
+    pub fn are_current(&self) -> bool {
+        Pin::at(self.pin.path.clone()).is_ok_and(|now| now == self.pin)
+    }
+
     /// How many events found no room since this was opened, because they were not read in time.
     ///
     /// # Errors
@@ -72,6 +86,28 @@ impl Events {
             .step(|| "read how many events were dropped".to_owned())?;
         let count = std::array::from_fn(|index| bytes[8 + index]);
         Ok(u64::from_ne_bytes(count))
+    }
+}
+
+/// A pin, told from one that comes to be there later.
+#[derive(Debug, PartialEq, Eq)]
+struct Pin {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    /// Not that of the last change: attaching again sets the modes of pins.
+    made: (i64, i64),
+}
+
+impl Pin {
+    fn at(path: PathBuf) -> io::Result<Pin> {
+        let about = fs::metadata(&path)?;
+        Ok(Pin {
+            device: about.dev(),
+            inode: about.ino(),
+            made: (about.mtime(), about.mtime_nsec()),
+            path,
+        })
     }
 }
 

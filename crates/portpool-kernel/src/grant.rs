@@ -77,13 +77,15 @@ fn change(
     };
     let maps = pools.maps(namespace.cookie)?;
     let mut ledger = Ledger::open(run, namespace.cookie)?;
-    let before = without_lost_windows(&ledger, &maps)?;
+    let now = sysctl::reserved()?;
+    let before = without_lost_windows(&ledger, &maps, &now)?;
     let entries = before.clone().with(reason, edit(before.of(reason)));
-    if entries == before && ledger.is_in_force()? {
+    let is_in_force = ledger.is_in_force(&now);
+    if entries == before && is_in_force {
         return Ok(());
     }
     // Most blocks lie where attach keeps automatic choice away in any case: then it is a note.
-    if entries.all() == before.all() && ledger.is_in_force()? {
+    if entries.all() == before.all() && is_in_force {
         let new = grantable(&entries)
             .difference(&grantable(&before))
             .union(&newly_granted(&entries, &before));
@@ -110,11 +112,15 @@ fn change(
 
 /// What is entered, without ports of windows whose entries somebody has taken out and that nobody has
 /// claimed: entered again, they would be claimed on what was counted before. Without their entries the
-/// windows grant nothing.
-pub(crate) fn without_lost_windows(ledger: &Ledger, maps: &PoolMaps) -> Result<Entries, Failed> {
+/// windows grant nothing. `now` is the sysctl.
+pub(crate) fn without_lost_windows(
+    ledger: &Ledger,
+    maps: &PoolMaps,
+    now: &RangeSet,
+) -> Result<Entries, Failed> {
     let granted = ledger.entries().of(Reason::Granted);
     // In this order: what has lost its entry is not claimed any more.
-    let lost = ledger.lost()?.intersection(granted);
+    let lost = ledger.lost(now).intersection(granted);
     let lost = match lost.is_empty() {
         true => lost,
         false => lost.difference(&maps.claimed()?),
@@ -129,8 +135,9 @@ pub(crate) fn enter(
     maps: &PoolMaps,
     mut entries: Entries,
 ) -> Result<(), Error> {
-    let kept = maps.kept()?.difference(&ledger.lost()?);
-    let leaving = ledger.leaving(&entries)?;
+    let now = sysctl::reserved()?;
+    let kept = maps.kept()?.difference(&ledger.lost(&now));
+    let leaving = ledger.leaving(&now, &entries);
     if !leaving.is_empty() {
         // From here on nobody is granted them, and a claim that had looked before is at its end.
         maps.note_kept(&kept.difference(&leaving))?;

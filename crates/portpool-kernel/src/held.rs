@@ -109,6 +109,7 @@ impl Look {
         let mut bytes = [0; COUNTS_SIZE];
         let key = counts_key(transport, u32::from(port.number()) / 64).to_ne_bytes();
         maps.counts
+            .open()?
             .lookup(&key, &mut bytes)
             .step(|| "read the counts".into())?;
         if ports_in_use(&bytes) >> (port.number() % 64) & 1 == 0 {

@@ -50,22 +50,21 @@ impl Ledger {
         &self.state.entries
     }
 
-    /// Ports we had entered that somebody has taken out since: automatic choice may have them.
-    pub(crate) fn lost(&self) -> Result<RangeSet, Failed> {
-        Ok(self.state.done.difference(&sysctl::reserved()?))
+    /// Ports we had entered that somebody has taken out since, now that the sysctl is `now`: automatic
+    /// choice may have them.
+    pub(crate) fn lost(&self, now: &RangeSet) -> RangeSet {
+        self.state.done.difference(now)
     }
 
-    /// Whether the sysctl has all that is entered and nothing of ours beyond.
-    pub(crate) fn is_in_force(&self) -> Result<bool, Failed> {
+    /// Whether the sysctl, which is `now`, has all that is entered and nothing of ours beyond.
+    pub(crate) fn is_in_force(&self, now: &RangeSet) -> bool {
         let wanted = self.state.entries.all();
-        let is_there = wanted.difference(&sysctl::reserved()?).is_empty();
-        Ok(is_there && self.state.may == wanted)
+        self.state.may == wanted && wanted.difference(now).is_empty()
     }
 
-    /// Ports that [`change`](Ledger::change) would open to automatic choice.
-    pub(crate) fn leaving(&self, entries: &Entries) -> Result<RangeSet, Failed> {
-        let now = sysctl::reserved()?;
-        Ok(self.state.plan(&now, entries).leaving(&now))
+    /// Ports that [`change`](Ledger::change) would open to automatic choice, now that the sysctl is `now`.
+    pub(crate) fn leaving(&self, now: &RangeSet, entries: &Entries) -> RangeSet {
+        self.state.plan(now, entries).leaving(now)
     }
 
     /// Makes the sysctl have all of `entries`, what the administrator wrote, and nothing else of

@@ -21,14 +21,9 @@ impl NetNamespace {
     /// If no socket can be made or the kernel is older than 5.14.
     pub fn current() -> Result<NetNamespace, Failed> {
         let what = || "read the cookie of the network namespace".to_owned();
-        let kinds = [AddressFamily::INET, AddressFamily::INET6];
-        let socket = kinds
-            .into_iter()
-            .map(|family| socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None))
-            .reduce(Result::or);
-        let socket = socket
-            .unwrap_or(Err(rustix::io::Errno::AFNOSUPPORT))
-            .step(what)?;
+        let socket_of = |family| socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+        let socket = socket_of(AddressFamily::INET).or_else(|_| socket_of(AddressFamily::INET6));
+        let socket = socket.step(what)?;
         let cookie = crate::sys::netns_cookie(&socket).step(what)?;
         Ok(NetNamespace { cookie })
     }

@@ -1,9 +1,10 @@
 //! The maps of one namespace's pool, and the table of pools.
 
 use std::{
+    cell::OnceCell,
     fs, io,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -246,20 +247,21 @@ impl Pools {
         failures
     }
 
-    /// The maps of a pool, opened.
+    /// The maps of a pool, each opened when it is asked for: most that is done needs one or two.
     pub(crate) fn maps(&self, cookie: u64) -> Result<PoolMaps, Failed> {
-        let open = |name: &str| {
-            let path = self.run.pool(cookie).join(name);
-            Object::open(&path).step(|| format!("open {}", path.display()))
-        };
+        let directory = self.run.pool(cookie);
+        if !directory.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::NotFound))
+                .step(|| format!("open {}", directory.display()));
+        }
+        let map = |name: &str| Lazy::at(directory.join(name));
         Ok(PoolMaps {
-            occupancy: open("occupancy")?,
-            counts: open("counts")?,
-            reservations: open("reservations")?,
-            kept: open("kept")?,
-            counting: open("counting")?,
-            countings: Object::open(&self.run.map(COUNTING))
-                .step(|| "open the map of maps".into())?,
+            occupancy: map("occupancy"),
+            counts: map("counts"),
+            reservations: map("reservations"),
+            kept: map("kept"),
+            counting: map("counting"),
+            countings: Lazy::at(self.run.map(COUNTING)),
         })
     }
 }
@@ -299,12 +301,34 @@ impl FirstPool {
 
 /// What a pool knows of its ports.
 pub(crate) struct PoolMaps {
-    pub(crate) occupancy: Object,
-    pub(crate) counts: Object,
-    reservations: Object,
-    kept: Object,
-    counting: Object,
-    countings: Object,
+    occupancy: Lazy,
+    pub(crate) counts: Lazy,
+    reservations: Lazy,
+    kept: Lazy,
+    counting: Lazy,
+    countings: Lazy,
+}
+
+/// A pinned map, opened once it is used.
+pub(crate) struct Lazy {
+    path: PathBuf,
+    map: OnceCell<Object>,
+}
+
+impl Lazy {
+    fn at(path: PathBuf) -> Lazy {
+        let map = OnceCell::new();
+        Lazy { path, map }
+    }
+
+    /// The map.
+    pub(crate) fn open(&self) -> Result<&Object, Failed> {
+        if let Some(map) = self.map.get() {
+            return Ok(map);
+        }
+        let map = Object::open(&self.path).step(|| format!("open {}", self.path.display()))?;
+        Ok(self.map.get_or_init(|| map))
+    }
 }
 
 impl PoolMaps {
@@ -312,10 +336,10 @@ impl PoolMaps {
     pub(crate) fn records(&self) -> Result<Vec<Record>, Failed> {
         let what = || "read the reservations".to_owned();
         let mut records = Vec::new();
-        for token in self.reservations.keys().step(what)? {
+        let reservations = self.reservations.open()?;
+        for token in reservations.keys().step(what)? {
             let mut bytes = [0; RECORD_SIZE];
-            if self
-                .reservations
+            if reservations
                 .lookup(&token.to_ne_bytes(), &mut bytes)
                 .step(what)?
             {
@@ -328,6 +352,7 @@ impl PoolMaps {
     pub(crate) fn occupancy(&self, transport: Transport) -> Result<Vec<u8>, Failed> {
         let mut bytes = vec![0; OCCUPANCY_SIZE];
         self.occupancy
+            .open()?
             .lookup(&transport_key(transport), &mut bytes)
             .step(|| "read the occupied ports".into())?;
         Ok(bytes)
@@ -337,7 +362,8 @@ impl PoolMaps {
     pub(crate) fn note_kept(&self, ports: &RangeSet) -> Result<(), Failed> {
         let mut bitmap = PortBitmap::empty();
         ports.iter().for_each(|range| bitmap.set_range(range));
-        write_bits(&self.kept, &bitmap).step(|| "note what is kept from automatic choice".into())
+        write_bits(self.kept.open()?, &bitmap)
+            .step(|| "note what is kept from automatic choice".into())
     }
 
     /// Counts binds of these ports too from now on. When it returns, every bind that was not counted
@@ -346,16 +372,18 @@ impl PoolMaps {
     pub(crate) fn count_binds(&self, index: u32, ports: &RangeSet) -> Result<(), Failed> {
         let mut bitmap = self.counting()?;
         ports.iter().for_each(|range| bitmap.set_range(range));
-        write_bits(&self.counting, &bitmap).step(|| "note which ports are counted".into())?;
+        write_bits(self.counting.open()?, &bitmap)
+            .step(|| "note which ports are counted".into())?;
         // Before a change of a map of maps returns, the kernel waits for all programs that run.
         self.countings
-            .update(&index.to_ne_bytes(), &self.counting.as_inner())
+            .open()?
+            .update(&index.to_ne_bytes(), &self.counting.open()?.as_inner())
             .step(|| "wait for the programs that run".into())
     }
 
     /// The ports whose binds are counted.
     pub(crate) fn counting(&self) -> Result<PortBitmap, Failed> {
-        read_bits(&self.counting).step(|| "read which ports are counted".into())
+        read_bits(self.counting.open()?).step(|| "read which ports are counted".into())
     }
 
     /// Those of the ports whose binds are not counted.
@@ -365,8 +393,8 @@ impl PoolMaps {
 
     /// What [`note_kept`](Self::note_kept) noted.
     pub(crate) fn kept(&self) -> Result<RangeSet, Failed> {
-        let bitmap =
-            read_bits(&self.kept).step(|| "read what is kept from automatic choice".into())?;
+        let bitmap = read_bits(self.kept.open()?)
+            .step(|| "read what is kept from automatic choice".into())?;
         Ok(RangeSet::from(&bitmap))
     }
 
@@ -376,6 +404,7 @@ impl PoolMaps {
             for word in range.first().number() / 64..=range.last().number() / 64 {
                 let mut bytes = [0; 8];
                 self.kept
+                    .open()?
                     .lookup(&u32::from(word).to_ne_bytes(), &mut bytes)
                     .step(|| "read what is kept from automatic choice".into())?;
                 let kept = u64::from_ne_bytes(bytes);

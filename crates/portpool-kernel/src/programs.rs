@@ -62,6 +62,8 @@ const HOOKS: [(&str, u32); 8] = [
 /// The programs, loaded over the pinned maps of a run directory.
 pub(crate) struct Programs {
     ebpf: Ebpf,
+    /// The kernel's own types: reading them takes longer than all else here.
+    btf: Btf,
     run: RunDir,
 }
 
@@ -92,6 +94,7 @@ impl Programs {
         }
         Ok(Programs {
             ebpf,
+            btf,
             run: run.clone(),
         })
     }
@@ -182,11 +185,10 @@ impl Programs {
 
     /// Runs an iterator from end to end.
     fn iterate(&mut self, name: &str, kind: &str) -> io::Result<()> {
-        let btf = Btf::from_sys_fs().map_err(io::Error::other)?;
         let program = self.ebpf.program_mut(name).ok_or_else(no_such_program)?;
         let program: &mut Iter = program.try_into().map_err(io::Error::other)?;
         if program.fd().is_err() {
-            program.load(kind, &btf).map_err(into_io)?;
+            program.load(kind, &self.btf).map_err(into_io)?;
         }
         let id = program.attach().map_err(into_io)?;
         let link = program.take_link(id).map_err(into_io)?;

@@ -1,10 +1,6 @@
 //! The sysctls of automatic choice, in the calling process's network namespace.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::FileExt,
-};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use portpool_core::{Port, PortRange, RangeSet};
 
@@ -85,17 +81,28 @@ pub(crate) fn parse_ephemeral(text: &str) -> Option<PortRange> {
     PortRange::between(numbers.next()??, numbers.next()??)
 }
 
-/// Reads in one go: the kernel answers what fits the first read of a list of ports, and nothing to
-/// the second.
 fn read(path: &str) -> Result<String, Failed> {
-    let what = || format!("read {path}");
-    let mut text = vec![0; LENGTH_MAX];
-    let length = File::open(path)
-        .and_then(|mut file| file.read(&mut text))
-        .step(what)?;
-    text.truncate(length);
-    String::from_utf8(text).map_err(io::Error::other).step(what)
+    File::open(path)
+        .and_then(|file| read_whole(&file))
+        .step(|| format!("read {path}"))
 }
+
+/// Reads in one go: the kernel answers what fits the first read of a list of ports, and nothing to
+/// the second. It clears as much memory as it is given room, so a list that may be long is read again
+/// with more room only if it was cut off.
+fn read_whole(file: &File) -> io::Result<String> {
+    let mut text = vec![0; LENGTH_USUAL];
+    let mut length = file.read_at(&mut text, 0)?;
+    // What was cut off fills all the room and has no end of line.
+    if length == text.len() && !text.ends_with(b"\n") {
+        text = vec![0; LENGTH_MAX];
+        length = file.read_at(&mut text, 0)?;
+    }
+    text.truncate(length);
+    String::from_utf8(text).map_err(io::Error::other)
+}
+
+const LENGTH_USUAL: usize = 4 * 1024;
 
 /// More than the longest list has: 32,768 single ports.
 const LENGTH_MAX: usize = 256 * 1024;

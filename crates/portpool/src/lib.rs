@@ -120,7 +120,7 @@ pub use error::{
     AcquireError, AssociateError, BindError, Failure, LookError, OpenError, ReleaseError,
 };
 pub use kind::{Choice, PoolKind};
-pub use look::{Overview, PortState, TransportOverview};
+pub use look::{Overview, PortState, TransportOverview, View};
 pub use pool::{Builder, Pool};
 pub use portpool_core::{
     Alignment, Limits, ParseError, Port, PortCount, PortRange, PortSpec, RangeError, RangeSet,

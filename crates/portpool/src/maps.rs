@@ -4,6 +4,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -23,10 +24,13 @@ use crate::{
 pub(crate) struct Maps {
     cookie: u64,
     run_dir: PathBuf,
+    /// The pins that these were opened by.
+    pins: Pins,
     pools: Map<8, POOL_SIZE>,
     occupancy: Map<4, OCCUPANCY_SIZE>,
     counts: Map<4, COUNTS_SIZE>,
     reservations: Map<8, RECORD_SIZE>,
+    kept: Map<4, 8>,
     /// Read once: doing so for each block would take longer than the claim.
     unprivileged_start: u16,
 }
@@ -39,19 +43,31 @@ impl Maps {
             return Err(unknown_pool(run_dir, cookie));
         }
         let own = bpf.join(format!("pool-{cookie}"));
+        // Before what is in it is opened: if it is another by then, it is not taken for the same.
+        let pins = Pins::at(&own).map_err(|cause| LookError::Unreadable {
+            path: own.clone(),
+            cause,
+        })?;
         Ok(Maps {
             cookie,
             run_dir: run_dir.to_owned(),
+            pins,
             pools,
             occupancy: open(own.join("occupancy"), MapKind::Array)?,
             counts: open(own.join("counts"), MapKind::Array)?,
             reservations: open(own.join("reservations"), MapKind::Hash)?,
+            kept: open(own.join("kept"), MapKind::Array)?,
             unprivileged_start: unprivileged_start(),
         })
     }
 
     pub(crate) fn cookie(&self) -> u64 {
         self.cookie
+    }
+
+    /// Whether the pool was not attached anew since these were opened.
+    pub(crate) fn are_current(&self) -> bool {
+        Pins::at(&self.pins.directory).is_ok_and(|now| now == self.pins)
     }
 
     /// The first port that needs no privilege, as it was when the maps were opened.
@@ -63,6 +79,13 @@ impl Maps {
     pub(crate) fn config(&self) -> Result<PoolConfig, LookError> {
         read_config(&self.pools, self.cookie)?
             .ok_or_else(|| unknown_pool(&self.run_dir, self.cookie))
+    }
+
+    /// The ports of a word that automatic choice was kept from when sockets were last counted, as a mask.
+    pub(crate) fn kept_in_word(&self, word: u32) -> io::Result<u64> {
+        let mut value = [0; 8];
+        present(self.kept.read(word.to_ne_bytes(), &mut value)?)?;
+        Ok(u64::from_ne_bytes(value))
     }
 
     /// Every live reservation once, by transport and first port.
@@ -82,6 +105,27 @@ impl Maps {
             .read(token.value().to_ne_bytes(), &mut value);
         let found = found.map_err(Failure::of("bpf"))?;
         Ok(found.then(|| Record::from_bytes(&value)).flatten())
+    }
+}
+
+/// The directory of a pool's pins, told from one that comes to be there later.
+#[derive(Debug, PartialEq, Eq)]
+struct Pins {
+    directory: PathBuf,
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Pins {
+    fn at(directory: &Path) -> io::Result<Pins> {
+        let about = fs::metadata(directory)?;
+        Ok(Pins {
+            directory: directory.to_owned(),
+            device: about.dev(),
+            inode: about.ino(),
+            changed: (about.ctime(), about.ctime_nsec()),
+        })
     }
 }
 

@@ -44,6 +44,8 @@ struct Shared {
     cookie: u64,
     /// Those of the namespace that placed last.
     maps: Mutex<Option<Arc<Maps>>>,
+    /// Those of its own namespace that looking keeps open. Claims do not go by what was merely looked at.
+    looked: Mutex<Option<Arc<Maps>>>,
 }
 
 /// How to open a [`Pool`].
@@ -127,6 +129,7 @@ impl Builder {
             run_dir,
             cookie,
             maps: Mutex::new(None),
+            looked: Mutex::new(None),
         })))
     }
 }
@@ -462,9 +465,17 @@ impl Pool {
         }
     }
 
-    /// The maps of this pool, opened anew: another process may have attached again.
-    pub(crate) fn maps(&self) -> Result<Maps, LookError> {
-        Maps::open(&self.0.run_dir, self.0.cookie)
+    /// The maps of this pool, opened anew if another process has attached again since.
+    pub(crate) fn maps(&self) -> Result<Arc<Maps>, LookError> {
+        let mut looked = self.0.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(maps) = looked.as_ref()
+            && maps.are_current()
+        {
+            return Ok(Arc::clone(maps));
+        }
+        let maps = Arc::new(Maps::open(&self.0.run_dir, self.0.cookie)?);
+        *looked = Some(Arc::clone(&maps));
+        Ok(maps)
     }
 
     /// The maps of the namespace with this cookie, as opened before unless `fresh`.

@@ -2,6 +2,7 @@
 
 mod acquire;
 mod administration;
+mod clock;
 mod commands;
 mod faults;
 mod hostile;

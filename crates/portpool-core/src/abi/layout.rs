@@ -296,7 +296,7 @@ impl Counters {
 
 /// Reading one transport's element of the map `occupancy` (of [`OCCUPANCY_SIZE`] bytes).
 pub mod occupancy {
-    use super::{PortBitmap, read_u32};
+    use super::{PortBitmap, read_u32, read_u64};
 
     const HELD: usize = 8_192;
     const RECENT: usize = 16_384;
@@ -342,6 +342,19 @@ pub mod occupancy {
             .zip(counts)
             .filter(|(_, count)| **count != [0; 4])
             .map(|(word, _)| word)
+    }
+
+    /// Ports of a word that are reserved, held or excluded, as a mask.
+    pub fn barred_in_word(bytes: &[u8], word: u32) -> u64 {
+        [0, HELD, EXCLUDED]
+            .into_iter()
+            .map(|offset| read_u64(bytes, offset + word as usize * 8))
+            .fold(0, |mask, bits| mask | bits)
+    }
+
+    /// Whether at least one port of a word is bound.
+    pub fn is_word_in_use(bytes: &[u8], word: u32) -> bool {
+        read_u32(bytes, IN_USE + word as usize * 4) != 0
     }
 
     fn bitmap(bytes: &[u8], offset: usize) -> PortBitmap {

@@ -46,7 +46,10 @@ pub enum AdminError {
         what: &'static str,
     },
     /// No pool is attached in this network namespace.
-    #[error("no pool is attached in this network namespace: run `portpool attach` as root")]
+    #[error(
+        "no pool is attached in this network namespace: run `portpool attach` as root, or enter the cgroup it is \
+         attached to; `portpool doctor` says what is missing"
+    )]
     NotAttached,
     /// It is not known where the records of this network namespace are.
     #[error(

@@ -5,7 +5,7 @@ use std::{sync::Arc, thread};
 use portpool_core::abi::{self, What};
 use portpool_kernel::{RunDir, events::Events};
 use portpool_varlink::calls;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{KeeperError, keeper::Keeper, limits::STACK_SIZE};
 
@@ -22,21 +22,50 @@ pub(super) fn start(keeper: &Arc<Keeper>, run: &RunDir) -> Result<(), KeeperErro
         }
     };
     let keeper = Arc::clone(keeper);
+    let run = run.clone();
     let builder = thread::Builder::new()
         .name("events".to_owned())
         .stack_size(STACK_SIZE);
-    let started = builder.spawn(move || read(&keeper, events));
+    let started = builder.spawn(move || read(&keeper, &run, events));
     started
         .map(drop)
         .map_err(|cause| KeeperError::step("start the thread that reads events".to_owned(), cause))
 }
 
-fn read(keeper: &Keeper, mut events: Events) {
+/// Reads for ever: when the pool has been detached and attached again, from then on.
+fn read(keeper: &Keeper, run: &RunDir, mut events: Events) {
+    let mut index = keeper.pool_index;
+    loop {
+        if let Err(error) = tell_of_one_pool(keeper, &mut events, index) {
+            tracing::error!(%error, "cannot wait for events: births and deaths are not told any more");
+            return;
+        }
+        // Only one may be open at a time.
+        drop(events);
+        (events, index) = loop {
+            // Its place in the table is known once it is attached.
+            if let Ok(config) = keeper.world.view().and_then(|view| view.config())
+                && let Ok(events) = Events::open(run)
+            {
+                break (events, config.index);
+            }
+            let _ = poll(&mut [], Some(&LOOK_PAUSE));
+        };
+        tracing::info!("the pool was attached anew: births and deaths are told from here on");
+    }
+}
+
+/// Tells what happens until the pool is not the one that `events` are of.
+fn tell_of_one_pool(
+    keeper: &Keeper,
+    events: &mut Events,
+    index: u32,
+) -> Result<(), rustix::io::Errno> {
     let mut dropped = 0;
     loop {
         while let Some(event) = events.next_event() {
             // The run directory may have pools of other namespaces.
-            if event.pool_index == keeper.pool_index {
+            if event.pool_index == index {
                 log(&event);
                 keeper.hub.tell(&told(event));
             }
@@ -51,13 +80,11 @@ fn read(keeper: &Keeper, mut events: Events) {
             }
             _ => {}
         }
-        let mut fds = [PollFd::new(&events, PollFlags::IN)];
-        match poll(&mut fds, None) {
+        let mut fds = [PollFd::new(&*events, PollFlags::IN)];
+        match poll(&mut fds, Some(&LOOK_PAUSE)) {
+            Ok(0) if !events.are_current() => return Ok(()),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => {
-                tracing::error!(%error, "cannot wait for events: births and deaths are not told any more");
-                return;
-            }
+            Err(error) => return Err(error),
         }
     }
 }
@@ -102,3 +129,9 @@ fn told(event: abi::Event) -> calls::Event {
         command: event.command,
     }
 }
+
+/// How often it is looked whether the pool was detached.
+const LOOK_PAUSE: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};

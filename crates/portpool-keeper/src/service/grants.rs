@@ -107,6 +107,25 @@ impl<W: World> Grants<W> {
         Ok(grants)
     }
 
+    /// Exact ports that everybody may claim and nobody has: who asks does not matter then, and nothing is
+    /// begun for it. Otherwise nothing.
+    ///
+    /// # Errors
+    /// What keeps the pool from being read, and excluded ports.
+    pub(super) fn free_for_all(&self, request: &Request) -> Result<Option<PortRange>, Fault> {
+        let Want::Exactly(range) = request.want else {
+            return Ok(None);
+        };
+        let looked = self
+            .0
+            .world
+            .look_if_kept(request.transports, range, request.charge());
+        match looked.map_err(Fault::Failed)? {
+            None => Ok(None),
+            Some(found) => Ok(taken(request, found)?.is_none().then_some(range)),
+        }
+    }
+
     /// Makes ports grantable for the applicant, waiting for them by `pause` as long as the request
     /// says.
     ///
@@ -177,6 +196,10 @@ impl<W: World> Grants<W> {
         let open = self.lock().unclaimed();
         for id in open {
             self.settle(id);
+        }
+        if self.lock().ids().is_empty() {
+            // The next one reads nothing into it either way.
+            drop(std::fs::remove_file(&self.0.notes));
         }
     }
 
@@ -342,18 +365,8 @@ impl<W: World> Grants<W> {
 
     /// Why the ports cannot be had now, if they cannot.
     fn look(&self, request: &Request, range: PortRange) -> Result<Option<String>, Fault> {
-        match self
-            .0
-            .world
-            .look(request.transports, range)
-            .map_err(Fault::Failed)?
-        {
-            Found::Free => Ok(None),
-            Found::Taken(by) => Ok(Some(format!("{request}: {by}"))),
-            Found::Excluded(why) => {
-                Err(Fault::refused(Refusal::InUse, format!("{request}: {why}")))
-            }
-        }
+        let looked = self.0.world.look(request.transports, range);
+        taken(request, looked.map_err(Fault::Failed)?)
     }
 
     fn place(
@@ -432,6 +445,15 @@ impl<W: World> Grants<W> {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why ports of which this was found cannot be had now, if they cannot.
+fn taken(request: &Request, found: Found) -> Result<Option<String>, Fault> {
+    match found {
+        Found::Free => Ok(None),
+        Found::Taken(by) => Ok(Some(format!("{request}: {by}"))),
+        Found::Excluded(why) => Err(Fault::refused(Refusal::InUse, format!("{request}: {why}"))),
     }
 }
 

@@ -1,12 +1,8 @@
 //! The world of grants as it is: the kernel pool of this network namespace and its sysctls.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    ops::Deref,
-};
+use std::{fs::File, io, ops::Deref, os::unix::fs::FileExt, sync::Arc};
 
-use portpool::{Caller, Pool};
+use portpool::{Caller, Pool, View};
 use portpool_core::{Port, PortRange, RangeSet, Transports};
 use portpool_kernel::{Reason, RunDir};
 
@@ -22,12 +18,22 @@ pub(super) struct PoolWorld {
     pool: Pool,
     /// This process.
     own: Caller,
+    /// The sysctls of this network namespace, which stay those of it.
+    ephemeral: Arc<File>,
+    reserved: Arc<File>,
 }
 
 impl PoolWorld {
     pub(super) fn new(run: RunDir, pool: Pool) -> io::Result<PoolWorld> {
         let own = caller::own()?;
-        Ok(PoolWorld { run, pool, own })
+        let open = |path| File::open(path).map(Arc::new);
+        Ok(PoolWorld {
+            run,
+            pool,
+            own,
+            ephemeral: open(EPHEMERAL)?,
+            reserved: open(RESERVED)?,
+        })
     }
 
     /// Where the pool is.
@@ -35,33 +41,40 @@ impl PoolWorld {
         &self.run
     }
 
-    fn look_at(&self, transports: Transports, port: Port) -> Result<Found, String> {
-        for transport in transports.iter() {
-            let state = self.pool.port(transport, port).map_err(text)?;
-            if state.excluded {
-                return Ok(Found::Excluded(format!(
-                    "the administrator has excluded {port}/{transport}: choose other ports"
-                )));
-            }
-            if let Some(record) = state.reservation {
-                return Ok(Found::Taken(format!(
-                    "{port}/{transport} is reserved by process {} ({})",
-                    record.owner_pid, record.command
-                )));
-            }
-            if state.socket_count > 0 || state.held {
-                return Ok(Found::Taken(format!(
-                    "a socket is bound to {port}/{transport}"
-                )));
-            }
+    fn is_kept_in(&self, view: &View, range: PortRange) -> Result<bool, String> {
+        if !view.is_kept_clear(range).map_err(text)? {
+            return Ok(false);
         }
-        Ok(Found::Free)
+        // Somebody may have taken the entries out since.
+        let reserved: RangeSet = read(&self.reserved, RESERVED)?.parse().map_err(text)?;
+        Ok(RangeSet::from(range).difference(&reserved).is_empty())
     }
+}
+
+fn look_in(view: &View, transports: Transports, range: PortRange) -> Result<Found, String> {
+    for transport in transports.iter() {
+        let Some((port, state)) = view.first_taken(transport, range).map_err(text)? else {
+            continue;
+        };
+        if state.excluded {
+            return Ok(Found::Excluded(format!(
+                "the administrator has excluded {port}/{transport}: choose other ports"
+            )));
+        }
+        return Ok(Found::Taken(match state.reservation {
+            Some(record) => format!(
+                "{port}/{transport} is reserved by process {} ({})",
+                record.owner_pid, record.command
+            ),
+            None => format!("a socket is bound to {port}/{transport}"),
+        }));
+    }
+    Ok(Found::Free)
 }
 
 impl World for PoolWorld {
     fn ephemeral(&self) -> Result<PortRange, String> {
-        let text = read(EPHEMERAL)?;
+        let text = read(&self.ephemeral, EPHEMERAL)?;
         let mut numbers = text
             .split_whitespace()
             .map(|word| word.parse().ok().and_then(Port::new));
@@ -73,19 +86,30 @@ impl World for PoolWorld {
     }
 
     fn ports_per_uid(&self) -> Result<u32, String> {
-        let overview = self.pool.overview().map_err(text)?;
-        Ok(overview.config.limits.ports_per_uid_max)
+        let config = self
+            .pool
+            .view()
+            .and_then(|view| view.config())
+            .map_err(text)?;
+        Ok(config.limits.ports_per_uid_max)
     }
 
     fn is_kept(&self, range: PortRange) -> Result<bool, String> {
-        let range = RangeSet::from(range);
-        let attached = portpool_kernel::kept_for(&self.run, Reason::Attached).map_err(text)?;
-        if !range.difference(&attached).is_empty() {
-            return Ok(false);
-        }
-        // Somebody may have taken the entries out since.
-        let reserved: RangeSet = read(RESERVED)?.parse().map_err(text)?;
-        Ok(range.difference(&reserved).is_empty())
+        self.is_kept_in(&self.pool.view().map_err(text)?, range)
+    }
+
+    fn look_if_kept(
+        &self,
+        transports: Transports,
+        range: PortRange,
+        charge: u32,
+    ) -> Result<Option<Found>, String> {
+        let view = self.pool.view().map_err(text)?;
+        let most = view.config().map_err(text)?.limits.ports_per_uid_max;
+        let is_open = charge <= most && self.is_kept_in(&view, range)?;
+        is_open
+            .then(|| look_in(&view, transports, range))
+            .transpose()
     }
 
     fn make_grantable(&self, range: PortRange) -> Result<(), String> {
@@ -103,13 +127,7 @@ impl World for PoolWorld {
     }
 
     fn look(&self, transports: Transports, range: PortRange) -> Result<Found, String> {
-        for port in range.ports() {
-            let found = self.look_at(transports, port)?;
-            if found != Found::Free {
-                return Ok(found);
-            }
-        }
-        Ok(Found::Free)
+        look_in(&self.pool.view().map_err(text)?, transports, range)
     }
 
     fn taken(&self, transports: Transports) -> Result<RangeSet, String> {
@@ -170,13 +188,16 @@ impl Deref for PoolWorld {
     }
 }
 
-/// Reads in one go, as the kernel answers it.
-fn read(path: &str) -> Result<String, String> {
-    let failed = |error: std::io::Error| format!("{path}: {error}");
-    let mut text = vec![0; LENGTH_MAX];
-    let length = File::open(path)
-        .and_then(|mut file| file.read(&mut text))
-        .map_err(failed)?;
+/// Reads a sysctl that is open. In one go, as the kernel answers it; it clears as much memory as it is
+/// given room, so that a list of ports has much only if it does not fit little.
+fn read(file: &File, path: &str) -> Result<String, String> {
+    let failed = |error: io::Error| format!("{path}: {error}");
+    let mut text = vec![0; LENGTH_USUAL];
+    let mut length = file.read_at(&mut text, 0).map_err(failed)?;
+    if length == text.len() && !text.ends_with(b"\n") {
+        text = vec![0; LENGTH_MAX];
+        length = file.read_at(&mut text, 0).map_err(failed)?;
+    }
     text.truncate(length);
     String::from_utf8(text).map_err(|error| format!("{path}: {error}"))
 }
@@ -189,5 +210,6 @@ const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// In the future, as the kernel wants it, and not for long.
 const CLOSING_TIME_NS: u64 = 1_000_000_000;
+const LENGTH_USUAL: usize = 4 * 1024;
 /// More than the longest list has: 32,768 single ports.
 const LENGTH_MAX: usize = 256 * 1024;

@@ -68,7 +68,7 @@ impl Session {
                     "there is nothing to upgrade to".to_owned(),
                 ));
             }
-            let method = call.method.clone();
+            let (method, is_oneway) = (call.method.clone(), call.oneway);
             tracing::trace!(uid = self.peer.uid, pid = self.peer.pid, method, "call");
             let answer = match CARD.answer(&call) {
                 Ok(ServiceAnswer::Reply(parameters)) => Ok(parameters),
@@ -77,13 +77,13 @@ impl Session {
                     Err(fault) => Err(fault),
                 },
                 Ok(ServiceAnswer::Method(name)) => {
-                    self.dispatch(&name, call.clone(), &received.descriptors)
+                    self.dispatch(&name, call, &received.descriptors)
                 }
                 Err(fault) => Err(fault),
             };
             drop(received);
             self.count(&method, answer.is_ok());
-            if call.oneway {
+            if is_oneway {
                 continue;
             }
             let reply = match answer {
@@ -111,24 +111,20 @@ impl Session {
             let Describe {} = parse(call)?;
             return said(&self.keeper.describe()?);
         }
-        // Before the parameters are looked at: what is here is nobody's business elsewhere.
-        let mut acquire = None;
-        let mut socket = None;
+        // The namespace before all else, once it is known: what is here is nobody's business elsewhere.
         if name == "Acquire" {
-            let asked: Acquire = parse(call.clone())?;
-            socket = match asked.socket {
+            let asked: Acquire = parse(call)?;
+            let socket = match asked.socket {
                 None => None,
                 Some(index) => match passed.get(index as usize) {
                     None => return Err(Fault::InvalidParameter("socket".to_owned())),
                     passed => passed,
                 },
             };
-            acquire = Some(asked);
-        }
-        self.keeper.access.check_namespace(&self.peer, socket)?;
-        if let Some(asked) = acquire {
+            self.keeper.access.check_namespace(&self.peer, socket)?;
             return self.acquire(&asked);
         }
+        self.keeper.access.check_namespace(&self.peer, None)?;
         let keeper = Arc::clone(&self.keeper);
         match name {
             "Release" => self.release(parse(call)?),
@@ -175,6 +171,11 @@ impl Session {
                     .to_owned(),
             ));
         };
+        // Before who asks is looked at, and what it takes to wait is made: most ports are to be had so.
+        if let Some(range) = self.keeper.grants.free_for_all(&request)? {
+            let deadline = None;
+            return said(&Answer { range, deadline });
+        }
         let applicant = Applicant {
             caller,
             is_administrator: self.keeper.access.is_administrator(&self.peer),

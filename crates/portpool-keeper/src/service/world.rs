@@ -26,6 +26,18 @@ pub(super) trait World: Send + Sync + 'static {
     /// may claim them.
     fn is_kept(&self, range: PortRange) -> Result<bool, String>;
 
+    /// What is the matter with ports that everybody may claim, if all these are such and the kernel grants
+    /// so many to one user: all that most requests take to be answered.
+    fn look_if_kept(
+        &self,
+        transports: Transports,
+        range: PortRange,
+        charge: u32,
+    ) -> Result<Option<Found>, String> {
+        let is_open = charge <= self.ports_per_uid()? && self.is_kept(range)?;
+        is_open.then(|| self.look(transports, range)).transpose()
+    }
+
     /// Keeps automatic choice from these from here on, and counts the sockets that use them already.
     fn make_grantable(&self, range: PortRange) -> Result<(), String>;
 

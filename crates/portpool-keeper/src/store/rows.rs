@@ -71,20 +71,16 @@ fn meeting<T>(
         range.first().number(),
         range.last().number()
     ];
-    let mut within = connection.prepare_cached(&format!(
-        "{select} WHERE transport = ?1 AND first BETWEEN ?2 AND ?3 ORDER BY first"
+    // One statement: each takes the lock of the log and looks at the file.
+    let mut met = connection.prepare_cached(&format!(
+        "SELECT * FROM ({select} WHERE transport = ?1 AND first < ?2 ORDER BY first DESC LIMIT 1) UNION ALL \
+         {select} WHERE transport = ?1 AND first BETWEEN ?2 AND ?3 ORDER BY 2"
     ))?;
-    let mut before = connection.prepare_cached(&format!(
-        "{select} WHERE transport = ?1 AND first < ?2 ORDER BY first DESC LIMIT 1"
-    ))?;
-    let before = before.query_row(&key[..2], read).optional()?;
-    let mut found: Vec<T> = before
-        .into_iter()
-        .filter(|row| range_of(row).overlaps(range))
-        .collect();
-    for row in within.query_map(key, read)? {
+    let mut found = Vec::new();
+    for row in met.query_map(key, read)? {
         found.push(row?);
     }
+    found.retain(|row| range_of(row).overlaps(range));
     Ok(found)
 }
 

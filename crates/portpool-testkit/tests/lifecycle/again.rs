@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use portpool::{Limits, RangeSet};
+use portpool::{Limits, PortRange, RangeSet, Request, Transport, Transports, Want};
 use portpool_kernel::{AttachOptions, Error, RunDir, attach, detach};
 use portpool_testkit::{Actor, Census, Errno, in_arena, in_bare_arena};
 
@@ -23,6 +23,42 @@ fn attaching_twice_leaves_what_attaching_once_does() {
             format!("{after:?}").split("programs").next()
         );
         assert_eq!(programs(arena), 8);
+    });
+}
+
+/// What a pool reads stays open, and after detach and attach is not what is in force.
+#[test]
+fn a_pool_that_was_opened_before_looks_at_what_is_attached_now() {
+    in_arena!(|arena| {
+        let pool = arena.pool();
+        let range = |text: &str| text.parse::<PortRange>().expect("range");
+        let request = |text: &str| Request {
+            transports: Transports::Tcp,
+            want: Want::Specific(range(text)),
+        };
+        let before = pool.acquire(&request("20000-20003")).expect("acquire");
+        let taken = |text: &str| pool.first_taken(Transport::Tcp, range(text)).expect("look");
+        assert_eq!(pool.reservations().expect("look").len(), 1);
+        let (port, state) = taken("19990-20010").expect("taken");
+        assert_eq!(port.number(), 20_000);
+        assert!(state.reservation.is_some() && !state.is_free());
+        let view = pool.view().expect("look");
+        assert!(view.is_kept_clear(range("20000-20100")).expect("look"));
+        assert!(!view.is_kept_clear(range("32000-33000")).expect("look"));
+        portpool_kernel::detach(arena.run(), true).expect("detach");
+        drop(before);
+        pool.reservations().expect_err("nothing is attached");
+        view.config().expect_err("it was detached");
+        arena.attach();
+        assert!(pool.reservations().expect("look").is_empty());
+        assert!(taken("19990-20010").is_none());
+        let _after = pool.acquire(&request("20128-20131")).expect("acquire");
+        let user = std::net::TcpListener::bind("127.0.0.1:21000").expect("bind");
+        assert_eq!(taken("20001-21000").expect("taken").0.number(), 20_128);
+        let (port, state) = taken("20132-21100").expect("taken");
+        assert_eq!((port.number(), state.socket_count), (21_000, 1));
+        drop(user);
+        assert!(taken("20132-21100").is_none());
     });
 }
 

@@ -218,6 +218,38 @@ fn births_and_deaths_are_told_and_logged_once() {
     });
 }
 
+/// Who detaches and attaches again, as to update, does not have to think of the keeper.
+#[test]
+fn births_and_deaths_are_told_of_a_pool_that_was_attached_anew_meanwhile() {
+    in_arena!(|arena: &Arena| {
+        let keeper = Keeper::start(arena);
+        let mut stream = keeper.client().watch(Some(LONG)).unwrap();
+        portpool_kernel::detach(arena.run(), true).unwrap();
+        arena.attach();
+        until("the keeper has seen it", || {
+            keeper.log().contains("attached anew")
+        });
+        let request = portpool::Request {
+            transports: Transports::Tcp,
+            want: portpool::Want::Specific(range("45000-45003")),
+        };
+        let block = arena.pool().acquire(&request).unwrap();
+        let token = block.blocks()[0].token;
+        drop(block);
+        let mut events = Vec::new();
+        while events.len() < 2 {
+            let happened = stream.next(Some(LONG)).unwrap().expect("events");
+            events.extend(happened.events);
+        }
+        let told: Vec<_> = events.iter().map(|it| (it.what, it.token)).collect();
+        assert_eq!(told[0], (What::Born, token));
+        assert_eq!((told.len(), told[1].1), (2, token));
+        until("both are logged", || {
+            keeper.log().matches(&token.to_string()).count() == 2
+        });
+    });
+}
+
 #[test]
 fn metrics_tell_what_the_pool_is_like() {
     in_arena!(|arena: &Arena| {

@@ -51,6 +51,15 @@ fn a_block_is_persisted_shown_and_unpersisted() {
         place.done("unpersist 5000-5019");
         place.refused("unpersist 5000-5019");
         assert_eq!(errno_of_bind(5007), 0);
+        // Of both transports an object a line, as with `acquire`.
+        for line in ["persist 5000/both --json", "unpersist 5000/both --json"] {
+            let text = place.done(line);
+            let objects = text.lines().map(serde_json::from_str::<serde_json::Value>);
+            let transports: Vec<_> = objects
+                .map(|it| it.expect("JSON")["transport"].clone())
+                .collect();
+            assert_eq!(transports, ["tcp", "udp"], "{text}");
+        }
     });
 }
 
@@ -66,6 +75,28 @@ fn an_exclusion_is_made_shown_and_ended() {
         );
         let status = place.json("status --json");
         assert_eq!(status["excluded"][1]["ports"], "40000-40009");
+        let text = place.done("reservations");
+        for ports in ["40000-40009/tcp", "40000-40009/udp"] {
+            let line = text.lines().find(|line| line.starts_with(ports));
+            assert!(
+                line.is_some_and(|it| it.ends_with("(excluded) printer")),
+                "{text}"
+            );
+        }
+        let listed = place.json("reservations --json");
+        let row = &listed[1];
+        assert_eq!(
+            (&row["kind"], &row["transport"], &row["note"]),
+            (&"exclusion".into(), &"udp".into(), &"printer".into())
+        );
+        assert_eq!((&row["first"], &row["count"]), (&40_000.into(), &10.into()));
+        assert!(row["token"].is_null() && row["owner"].is_null(), "{row}");
+        // Who may not read the records sees which ports they are.
+        let mut looks = place.command("reservations --json");
+        let output = looks.uid(65_534).gid(65_534).output().expect("run");
+        let listed: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(listed[0]["ports"], "40000-40009");
+        assert!(listed[0]["note"].is_null(), "{}", listed[0]);
         assert_eq!(errno_of_bind(40_001), 0);
         let output = place.run("run -p 40001 -- true");
         assert_eq!(output.status.code(), Some(1));
@@ -144,10 +175,14 @@ fn run_consumes_a_persistent_block_where_it_may() {
             let output = run("5001/both", "5001", uid, groups);
             assert!(output.status.success(), "{uid}: {}", stderr(&output));
         }
-        let output = run("5000-5003/both", "5002", 65_534, "--clear-groups");
+        let output = run("5002/both", "5002", 65_534, "--clear-groups");
         assert_eq!(output.status.code(), Some(1));
         let text = stderr(&output);
-        assert!(text.contains("group"), "{text}");
+        let named = "5002/tcp is in the persistent block 5000-5003";
+        assert!(
+            text.contains(named) && text.contains("group 54321"),
+            "{text}"
+        );
         // Of one transport it is persistent, of the other it is acquired.
         place.done("unpersist 5000-5003/udp");
         let output = run("5000-5003/both", "5003", 0, "--clear-groups");

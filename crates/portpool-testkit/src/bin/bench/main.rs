@@ -39,23 +39,36 @@ fn main() -> ExitCode {
     let options = match Options::parse(env::args().skip(1)) {
         Ok(options) => options,
         Err(message) => {
-            eprintln!("error: {message}; usage: portpool-bench [--check] [--report PATH]");
+            eprintln!(
+                "error: {message}; usage: portpool-bench [--check] [--report PATH] [--only ROWS]..."
+            );
             return ExitCode::from(2);
         }
     };
     program(|arena| run(arena, &options))
 }
 
+type Measure = fn(&Stage, &mut Report);
+
+/// The first words of rows and what measures these. Memory's are kernel rows as well.
+const SUBJECTS: [(&str, Measure); 7] = [
+    ("kernel", kernel::measure),
+    ("embedded", embedded::measure),
+    ("handover", handover::measure),
+    ("bystander", bystander::measure),
+    ("memory", memory::measure),
+    ("keeper", keeper::measure),
+    ("store", store::measure),
+];
+
 fn run(arena: &Arena, options: &Options) -> ExitCode {
     let stage = Stage::set(arena);
     let mut report = Report::default();
-    kernel::measure(&stage, &mut report);
-    embedded::measure(&stage, &mut report);
-    handover::measure(&stage, &mut report);
-    bystander::measure(&stage, &mut report);
-    memory::measure(&stage, &mut report);
-    keeper::measure(&stage, &mut report);
-    store::measure(&stage, &mut report);
+    for (rows, measure) in SUBJECTS {
+        if options.only.is_empty() || options.only.iter().any(|only| only == rows) {
+            measure(&stage, &mut report);
+        }
+    }
     stage.leave();
     print!("{}", report.table());
     if let Some(path) = &options.report
@@ -74,6 +87,8 @@ struct Options {
     /// End with an error if a limit is missed.
     check: bool,
     report: Option<PathBuf>,
+    /// The subjects to measure; all if there are none.
+    only: Vec<String>,
 }
 
 impl Options {
@@ -81,6 +96,7 @@ impl Options {
         let mut options = Options {
             check: false,
             report: None,
+            only: Vec::new(),
         };
         while let Some(word) = words.next() {
             match word.as_str() {
@@ -88,6 +104,14 @@ impl Options {
                 "--report" => {
                     let path = words.next().ok_or("--report needs a path")?;
                     options.report = Some(path.into());
+                }
+                "--only" => {
+                    let rows = words.next().ok_or("--only needs the first word of rows")?;
+                    if !SUBJECTS.iter().any(|(known, _)| *known == rows) {
+                        let known = SUBJECTS.map(|(known, _)| known).join(", ");
+                        return Err(format!("--only {rows}: there are {known}"));
+                    }
+                    options.only.push(rows);
                 }
                 _ => return Err(format!("unknown argument {word:?}")),
             }

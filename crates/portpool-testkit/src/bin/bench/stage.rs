@@ -14,6 +14,7 @@ use portpool_kernel::AttachOptions;
 use portpool_testkit::{Arena, sys::set_raw};
 use rustix::{
     io::Errno,
+    mount::{MountFlags, mount},
     net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with},
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -51,6 +52,7 @@ impl Stage {
         setrlimit(Resource::Nofile, room).expect("raise the limit of open files");
         // Kept apart from the pool's ranges, so that bind(0) has as free a choice as on any machine.
         fs::write("/proc/sys/net/ipv4/ip_local_port_range", EPHEMERAL).expect("port range");
+        put_in_memory(arena.run().path());
         let guarded = arena.cgroup().join("guarded");
         fs::create_dir(&guarded).expect("make a cgroup");
         let options = AttachOptions {
@@ -188,6 +190,12 @@ impl Fill {
 
 pub(crate) fn range(first: u16, count: u16) -> PortRange {
     PortRange::from_numbers(first, count).expect("a range of ports")
+}
+
+/// The run directory is in memory, as /run is; this mount goes with the arena.
+fn put_in_memory(run: &Path) {
+    fs::create_dir_all(run).expect("make the run directory");
+    mount("bench", run, "tmpfs", MountFlags::empty(), c"mode=0755").expect("mount a tmpfs");
 }
 
 /// One of the processors this process may use, the last: the first has the interrupts.
