@@ -16,6 +16,10 @@ pub(crate) struct Options {
     /// Fail if a limit is missed
     #[arg(long)]
     check: bool,
+    /// Measure this part alone (kernel, embedded, handover, bystander, memory, keeper or store), once
+    /// or more, and leave the report as it is
+    #[arg(long, value_name = "PART")]
+    only: Vec<String>,
 }
 
 /// Measures; needs root.
@@ -35,6 +39,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     bench.arg("--report").arg(target.join("bench/report.json"));
     if options.check {
         bench.arg("--check");
+    }
+    for part in &options.only {
+        bench.args(["--only", part]);
     }
     cargo::run(&mut bench)
 }

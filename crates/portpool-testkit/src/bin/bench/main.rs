@@ -39,7 +39,8 @@ fn main() -> ExitCode {
     let options = match Options::parse(env::args().skip(1)) {
         Ok(options) => options,
         Err(message) => {
-            eprintln!("error: {message}; usage: portpool-bench [--check] [--report PATH]");
+            let usage = "portpool-bench [--check] [--only PART]... [--report PATH]";
+            eprintln!("error: {message}; usage: {usage}");
             return ExitCode::from(2);
         }
     };
@@ -49,16 +50,14 @@ fn main() -> ExitCode {
 fn run(arena: &Arena, options: &Options) -> ExitCode {
     let stage = Stage::set(arena);
     let mut report = Report::default();
-    kernel::measure(&stage, &mut report);
-    embedded::measure(&stage, &mut report);
-    handover::measure(&stage, &mut report);
-    bystander::measure(&stage, &mut report);
-    memory::measure(&stage, &mut report);
-    keeper::measure(&stage, &mut report);
-    store::measure(&stage, &mut report);
+    for (_, measure) in PARTS.iter().filter(|(name, _)| options.is_wanted(name)) {
+        measure(&stage, &mut report);
+    }
     stage.leave();
     print!("{}", report.table());
-    if let Some(path) = &options.report
+    // A report with rows left out would pass for one that has them all.
+    let path = options.report.as_ref().filter(|_| options.only.is_empty());
+    if let Some(path) = path
         && let Err(error) = report.write(path)
     {
         eprintln!("error: write {}: {error}", path.display());
@@ -70,9 +69,24 @@ fn run(arena: &Arena, options: &Options) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// What is measured, in this order.
+type Part = (&'static str, fn(&Stage, &mut Report));
+
+const PARTS: [Part; 7] = [
+    ("kernel", kernel::measure),
+    ("embedded", embedded::measure),
+    ("handover", handover::measure),
+    ("bystander", bystander::measure),
+    ("memory", memory::measure),
+    ("keeper", keeper::measure),
+    ("store", store::measure),
+];
+
 struct Options {
     /// End with an error if a limit is missed.
     check: bool,
+    /// The parts to measure; all, if none is named.
+    only: Vec<String>,
     report: Option<PathBuf>,
 }
 
@@ -80,11 +94,18 @@ impl Options {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut options = Options {
             check: false,
+            only: Vec::new(),
             report: None,
         };
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--check" => options.check = true,
+                "--only" => {
+                    let names = PARTS.map(|(name, _)| name);
+                    let problem = || format!("--only needs one of {}", names.join(", "));
+                    let part = words.next().filter(|it| names.contains(&it.as_str()));
+                    options.only.push(part.ok_or_else(problem)?);
+                }
                 "--report" => {
                     let path = words.next().ok_or("--report needs a path")?;
                     options.report = Some(path.into());
@@ -93,5 +114,9 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    fn is_wanted(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|it| it == part)
     }
 }
