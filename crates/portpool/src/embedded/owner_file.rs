@@ -83,8 +83,7 @@ impl OwnerFile {
         }
         let Some(place) = held.place() else { return };
         if entry.list.strike(place).is_err() {
-            // Better no list than one that is wrong.
-            entry.remove();
+            // Better a new list than one that is wrong.
             self.begin(all);
         }
     }
@@ -93,6 +92,9 @@ impl OwnerFile {
     fn begin(&mut self, all: &All) {
         for held in all.values() {
             held.set_place(None);
+        }
+        if let Some(old) = self.0.take() {
+            old.remove();
         }
         self.0 = Entry::make().ok();
         if let Some(entry) = &mut self.0 {
