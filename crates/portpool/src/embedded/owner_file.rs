@@ -143,8 +143,14 @@ impl Entry {
         if !is_ours {
             return Ok(None);
         }
-        let list = registry.make(&format!("{name}{LIST}"))?;
-        Ok(Some((lock, List::begin(list, &lister())?)))
+        let file = registry.make(&format!("{name}{LIST}"));
+        let list = file.and_then(|file| List::begin(file, &lister()));
+        if list.is_err() {
+            // A full disk is not made fuller each time.
+            remove(registry, name);
+            registry.leave();
+        }
+        Ok(Some((lock, list?)))
     }
 
     /// Blocks that the list has no room for, or no disk, are not in it.
