@@ -16,8 +16,9 @@ pub(crate) struct Options {
     /// Fail if a limit is missed
     #[arg(long)]
     check: bool,
-    /// Measure only these: kernel, embedded, handover, bystander, memory, keeper, store
-    #[arg(long, value_name = "ROWS")]
+    /// Measure only this part, and leave the file as it is; may be repeated: kernel, embedded, handover, bystander, memory,
+    /// keeper, store
+    #[arg(long, value_name = "PART")]
     only: Vec<String>,
 }
 
@@ -35,12 +36,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     cargo::run(build.args(["--package", "portpool-cli", "--bin", "portpool"]))?;
 
     let mut bench = Command::new(target.join("release").join(PROGRAM));
-    bench.arg("--report").arg(target.join("bench/report.json"));
+    if options.only.is_empty() {
+        bench.arg("--report").arg(target.join("bench/report.json"));
+    }
     if options.check {
         bench.arg("--check");
     }
-    for rows in &options.only {
-        bench.args(["--only", rows]);
+    for part in &options.only {
+        bench.args(["--only", part]);
     }
     cargo::run(&mut bench)
 }

@@ -317,23 +317,38 @@ pub(crate) fn pause(time: Duration) {
 
 pub(crate) fn new_token() -> io::Result<Token> {
     loop {
-        let value = random()?;
-        // All ones mean something else to the kernel program.
-        if let Some(token) = Token::new(value).filter(|token| token.value() != u64::MAX) {
+        if let Some(token) = token_of(random()?) {
             return Ok(token);
         }
     }
 }
 
+/// The token of this value, if it may be one.
+pub(crate) fn token_of(value: u64) -> Option<Token> {
+    // All ones mean something else to the kernel program.
+    Token::new(value).filter(|token| token.value() != u64::MAX)
+}
+
 pub(crate) fn random() -> io::Result<u64> {
-    let mut bytes = [0; 8];
+    Ok(u64::from_ne_bytes(random_bytes()?))
+}
+
+/// Several at once, for the price of one.
+pub(crate) fn randoms() -> io::Result<[u64; RANDOM_COUNT]> {
+    let bytes: [u8; RANDOM_COUNT * 8] = random_bytes()?;
+    let (words, _) = bytes.as_chunks();
+    let mut randoms = [0; RANDOM_COUNT];
+    for (random, word) in randoms.iter_mut().zip(words) {
+        *random = u64::from_ne_bytes(*word);
+    }
+    Ok(randoms)
+}
+
+fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
     let filled = rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
-    debug_assert_eq!(
-        filled,
-        bytes.len(),
-        "the kernel never gives less than 256 bytes"
-    );
-    Ok(u64::from_ne_bytes(bytes))
+    debug_assert_eq!(filled, N, "the kernel never gives less than 256 bytes");
+    Ok(bytes)
 }
 
 /// Nanoseconds since boot.
@@ -346,3 +361,5 @@ pub(crate) fn since_boot() -> u64 {
 const TRY_COUNT_MAX: u32 = 64;
 const FRESH_TRY: u32 = 8;
 const YIELD_COUNT: u32 = 16;
+/// As many as the kernel never gives fewer of.
+const RANDOM_COUNT: usize = 32;

@@ -7,13 +7,16 @@
 //! - [`hold`]: one port; [`held`]: one block; [`roster`]: all blocks of this process.
 //! - [`mod@acquire`] takes a block, from the ports that [`ranges`] allows, if [`descriptors`] last.
 //! - [`consume`] binds sockets to ports of a block.
-//! - [`registry`] and [`owner_file`] tell the other processes of the user who holds what.
+//! - [`registry`] and [`owner_file`] tell the other processes of the user who holds what, by a [`list`],
+//!   whose bytes are [`listing`]'s.
 
 mod acquire;
 mod consume;
 mod descriptors;
 mod held;
 mod hold;
+mod list;
+mod listing;
 mod look;
 mod owner_file;
 mod passage;

@@ -2,7 +2,6 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    process,
     sync::Arc,
 };
 
@@ -12,6 +11,7 @@ use crate::{
     embedded::{self, Held},
     error::ReleaseError,
     pool,
+    sys::process_id,
 };
 
 /// The ports of one transport that a reservation has.
@@ -77,7 +77,7 @@ impl Reservation {
             blocks,
             guard: Guard::Kernel(sockets),
             range,
-            process: process::id(),
+            process: process_id(),
         }
     }
 
@@ -89,7 +89,7 @@ impl Reservation {
             blocks,
             guard: Guard::Embedded { held, is_strict },
             range,
-            process: process::id(),
+            process: process_id(),
         }
     }
 
@@ -178,7 +178,7 @@ impl Reservation {
 
     /// Whether the calling process acquired it, rather than being a fork of that one.
     pub(crate) fn is_own(&self) -> bool {
-        self.process == process::id()
+        self.process == process_id()
     }
 }
 

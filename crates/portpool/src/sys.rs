@@ -1,12 +1,20 @@
 //! The system calls that have no safe wrapper elsewhere: the control codes, `bpf(2)` for reading
-//! pinned maps, what a child does between fork and exec, and descriptors
-//! that go from one program to the next under a number.
+//! pinned maps, what a child does between fork and exec, descriptors
+//! that go from one program to the next under a number, and memory that is shared with other processes or
+//! with no fork.
 //!
 //! The only module with unsafe code. Nothing is decided here.
 #![expect(
     unsafe_code,
-    reason = "setsockopt at our level, bpf(2), pre_exec and numbered descriptors have no safe wrapper"
+    reason = "setsockopt at our level, bpf(2), pre_exec, numbered descriptors and mappings have no safe \
+              wrapper"
 )]
+
+mod process_id;
+mod shared_words;
+
+pub(crate) use process_id::process_id;
+pub(crate) use shared_words::SharedWords;
 
 use std::{
     ffi::CString,

@@ -23,7 +23,7 @@ use super::{
     roster::roster,
 };
 use crate::{
-    claim::{new_token, random},
+    claim::random,
     error::{AcquireError, Failure},
     reservation::Block,
     socket::owner_socket,
@@ -160,13 +160,8 @@ impl Taking {
         }
         let mut blocks = Vec::with_capacity(holds.len());
         for (transport, holds) in holds {
-            let token = loop {
-                let token = new_token();
-                let token = token.map_err(|error| self.failed(Failure::of("getrandom")(error)))?;
-                if !roster.has_token(token) {
-                    break token;
-                }
-            };
+            let token = roster.new_token();
+            let token = token.map_err(|error| self.failed(Failure::of("getrandom")(error)))?;
             let block = Block {
                 transport,
                 range,

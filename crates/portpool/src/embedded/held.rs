@@ -3,16 +3,18 @@
 use std::{
     fs,
     os::fd::{AsFd, AsRawFd, RawFd},
-    process,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use portpool_core::Port;
 use rustix::fs::fstat;
 use socket2::Socket;
 
-use super::hold::Hold;
-use crate::{claim::since_boot, reservation::Block};
+use super::{hold::Hold, listing::Listed};
+use crate::{claim::since_boot, reservation::Block, sys::process_id};
 
 /// One block of one transport.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(crate) struct Held {
     process: u32,
     /// The cookie of the socket that the caller named as its owner.
     owner: Option<u64>,
+    /// Where this process's list has it, or [`UNLISTED`]. Read and written by who has the roster.
+    place: AtomicUsize,
     /// One for each port, lowest first; none once it is released.
     slots: Mutex<Vec<Slot>>,
 }
@@ -53,15 +57,38 @@ impl Held {
             block,
             namespace,
             born: since_boot(),
-            process: process::id(),
+            process: process_id(),
             owner,
+            place: AtomicUsize::new(UNLISTED),
             slots: Mutex::new(slots.collect()),
         }
     }
 
     /// Whether the calling process acquired it, rather than being a fork of that one.
     pub(crate) fn is_own(&self) -> bool {
-        self.process == process::id()
+        self.process == process_id()
+    }
+
+    /// What the list says of it.
+    pub(crate) fn listed(&self) -> Listed {
+        Listed {
+            namespace: self.namespace,
+            token: self.block.token,
+            transport: self.block.transport,
+            range: self.block.range,
+            born: self.born,
+        }
+    }
+
+    /// Where the list has it.
+    pub(crate) fn place(&self) -> Option<usize> {
+        let place = self.place.load(Ordering::Relaxed);
+        Some(place).filter(|place| *place != UNLISTED)
+    }
+
+    pub(crate) fn set_place(&self, place: Option<usize>) {
+        self.place
+            .store(place.unwrap_or(UNLISTED), Ordering::Relaxed);
     }
 
     /// Whether it was acquired on the socket with this cookie.
@@ -127,3 +154,4 @@ impl Consumer {
 
 /// Of more sockets on one port it is enough to know some.
 const CONSUMER_COUNT_MAX: usize = 16;
+const UNLISTED: usize = usize::MAX;

@@ -42,7 +42,8 @@ impl Hold {
         for port in range.ports() {
             holds.push(Hold::take(transport, port, &mut families)?);
         }
-        let last = holds.last().filter(|_| families == Families::BothByDefault);
+        let last = holds.get(1..).and_then(<[Hold]>::last);
+        let last = last.filter(|_| families == Families::BothByDefault);
         if last.is_some_and(|it| it.socket.only_v6().unwrap_or(true)) {
             let cause = io::Error::other("net.ipv6.bindv6only was changed meanwhile: try again");
             return Err(Miss::Failed(Failure::of("bind")(cause)));

@@ -1,34 +1,40 @@
 //! What one process lists in the registry: a lock that it has as long as it lives, and beside it the
-//! list, which is written over as a whole and tells its length and a checksum: a reader that meets a
-//! writer reads again. Files made aside and renamed would cost more than the sockets of a small block.
+//! list, which it changes in place: a reader that meets a change reads again. Files made aside and renamed
+//! would cost more than the sockets of a small block.
 //!
 //! Forks share the lock as they share the holds, and lose both when they start a program.
 
 use std::{
-    fmt::Write,
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::{FileExt, MetadataExt},
+        unix::fs::MetadataExt,
     },
-    process,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
-use portpool_core::{
-    Token,
-    abi::{Record, Tenure},
-};
+use portpool_core::{Token, abi::Record};
 use rustix::{
     fs::{FlockOperation, flock, fstat},
     io::Errno,
     process::geteuid,
 };
 
-use super::{held::Held, registry::Registry};
-use crate::{claim::random, error::LookError};
+use super::{
+    held::Held,
+    list::List,
+    listing::{self, Content, Lister},
+    registry::Registry,
+};
+use crate::{
+    claim::{random, since_boot},
+    error::LookError,
+    sys::process_id,
+};
 
 /// The file of this process, if it has one.
 #[derive(Debug)]
@@ -39,37 +45,60 @@ struct Entry {
     registry: Registry,
     name: String,
     lock: OwnedFd,
-    list: File,
-    /// The line that tells whose list it is.
-    owner: String,
+    list: List,
+    /// When the files were last seen in the directory, in nanoseconds since boot.
+    seen: u64,
 }
+
+/// All blocks of this process.
+type All = BTreeMap<Token, Arc<Held>>;
 
 impl OwnerFile {
     pub(crate) const fn none() -> OwnerFile {
         OwnerFile(None)
     }
 
-    /// Lists these blocks, and nothing else.
-    pub(crate) fn write<'a>(&mut self, held: impl ExactSizeIterator<Item = &'a Arc<Held>>) {
-        if held.len() == 0 {
-            if let Some(entry) = self.0.take() {
-                entry.remove();
-            }
-            return;
-        }
-        let blocks = blocks(held);
-        if self
-            .0
-            .as_ref()
-            .is_some_and(|it| it.publish(&blocks).is_ok())
+    /// Lists blocks, which are among `all` by now.
+    ///
+    /// Without a list the ports are held all the same, and whoever looks is told what is wrong with the
+    /// directory.
+    pub(crate) fn enter(&mut self, blocks: &[Arc<Held>], all: &All) {
+        let now = blocks.first().map_or(0, |held| held.born);
+        if let Some(entry) = &mut self.0
+            && entry.is_there(now)
         {
+            return entry.enter(blocks);
+        }
+        // None yet, or somebody tidied up.
+        self.begin(all);
+    }
+
+    /// Takes a block, which is no longer among `all`, off the list.
+    pub(crate) fn strike(&mut self, held: &Held, all: &All) {
+        let Some(entry) = &mut self.0 else { return };
+        if all.is_empty() {
+            entry.remove();
+            self.0 = None;
             return;
         }
-        // None yet, or somebody tidied up. Without a list the ports are held all the same, and
-        // whoever looks is told what is wrong with the directory.
+        let Some(place) = held.place() else { return };
+        if entry.list.strike(place).is_err() {
+            // Better a new list than one that is wrong.
+            self.begin(all);
+        }
+    }
+
+    /// Begins a list of its own for all blocks.
+    fn begin(&mut self, all: &All) {
+        for held in all.values() {
+            held.set_place(None);
+        }
+        if let Some(old) = self.0.take() {
+            old.remove();
+        }
         self.0 = Entry::make().ok();
-        if let Some(entry) = &self.0 {
-            drop(entry.publish(&blocks));
+        if let Some(entry) = &mut self.0 {
+            entry.enter(all.values());
         }
     }
 
@@ -94,7 +123,7 @@ impl Entry {
                         name,
                         lock,
                         list,
-                        owner: owner(),
+                        seen: since_boot(),
                     });
                 }
                 Ok(None) => last = registry,
@@ -106,7 +135,7 @@ impl Entry {
         Err(unlisted(&last, io::ErrorKind::ResourceBusy.into()))
     }
 
-    fn make_in(registry: &Registry, name: &str) -> io::Result<Option<(OwnedFd, File)>> {
+    fn make_in(registry: &Registry, name: &str) -> io::Result<Option<(OwnedFd, List)>> {
         let lock = registry.make(&format!("{name}{LOCK}"))?;
         // Somebody who looks may have been quicker, and has then taken it away as stale.
         let is_ours = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
@@ -114,17 +143,32 @@ impl Entry {
         if !is_ours {
             return Ok(None);
         }
-        let list = registry.make(&format!("{name}{LIST}"))?;
-        Ok(Some((lock, list.into())))
+        let file = registry.make(&format!("{name}{LIST}"));
+        let list = file.and_then(|file| List::begin(file, &lister()));
+        if list.is_err() {
+            // A full disk is not made fuller each time.
+            remove(registry, name);
+            registry.leave();
+        }
+        Ok(Some((lock, list?)))
     }
 
-    fn publish(&self, blocks: &str) -> io::Result<()> {
-        // The lock goes last, and whoever tidies up takes both.
-        if fstat(&self.lock)?.st_nlink == 0 {
-            return Err(io::ErrorKind::NotFound.into());
+    /// Blocks that the list has no room for, or no disk, are not in it.
+    fn enter<'a>(&mut self, blocks: impl IntoIterator<Item = &'a Arc<Held>>) {
+        for held in blocks {
+            held.set_place(self.list.enter(&held.listed()).ok());
         }
-        self.list
-            .write_all_at(text(&self.owner, blocks).as_bytes(), 0)
+    }
+
+    /// Whether the files are still in the directory, which somebody may have tidied. Asked now and then:
+    /// each time it would cost a tenth of a reservation.
+    fn is_there(&mut self, now: u64) -> bool {
+        if now.saturating_sub(self.seen) < SEEN_TIME.as_nanos() as u64 {
+            return true;
+        }
+        self.seen = now;
+        // The lock goes last, and whoever tidies up takes both.
+        fstat(&self.lock).is_ok_and(|status| status.st_nlink != 0)
     }
 
     fn remove(&self) {
@@ -164,19 +208,15 @@ fn read(registry: &Registry, name: &str) -> io::Result<Option<Vec<(u64, Record)>
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut text = Vec::new();
+        let mut bytes = Vec::new();
         File::from(file)
             .take(LIST_SIZE_MAX)
-            .read_to_end(&mut text)?;
-        if text.is_empty() {
-            return Ok(None);
-        }
-        match whole(&text) {
-            Content::Whole(text) => {
-                let records = parse(text).ok_or_else(|| invalid("cannot be read"))?;
-                return Ok(Some(records));
-            }
+            .read_to_end(&mut bytes)?;
+        match listing::read(&bytes) {
+            Content::Whole(records) => return Ok(Some(records)),
+            Content::Empty => return Ok(None),
             Content::Foreign => return Err(invalid("is of another version of portpool")),
+            Content::Wrong => return Err(invalid("cannot be read")),
             // Its owner is writing it just now.
             Content::Torn => thread::yield_now(),
         }
@@ -229,103 +269,17 @@ fn is_there(registry: &Registry, name: &str, lock: &impl AsFd) -> bool {
     found.is_some() && found == fstat(lock).ok().map(inode)
 }
 
-/// The line about this process.
-fn owner() -> String {
-    let space = fs::metadata("/proc/self/ns/pid").map_or(0, |file| file.ino());
-    let command = fs::read_to_string("/proc/self/comm").unwrap_or_default();
-    let command: String = command.trim_end().chars().filter(is_plain).collect();
-    format!(
-        "owner {} {} {space} {} {command}\n",
-        process::id(),
-        start(),
-        geteuid().as_raw(),
-    )
-}
-
-fn blocks<'a>(held: impl Iterator<Item = &'a Arc<Held>>) -> String {
-    let mut text = String::new();
-    for held in held {
-        let block = held.block;
-        let (token, transport, range) = (block.token, block.transport, block.range);
-        let (namespace, born) = (held.namespace, held.born);
-        // A string takes everything.
-        let _ = writeln!(text, "block {namespace} {token} {transport} {range} {born}");
+fn lister() -> Lister {
+    Lister {
+        pid: process_id(),
+        start: start(),
+        pid_namespace: fs::metadata("/proc/self/ns/pid").map_or(0, |file| file.ino() as u32),
+        uid: geteuid().as_raw(),
+        command: fs::read_to_string("/proc/self/comm")
+            .unwrap_or_default()
+            .trim_end()
+            .to_owned(),
     }
-    text
-}
-
-/// The whole of a list. What is in the file after its length is of an earlier, longer one.
-pub(super) fn text(owner: &str, blocks: &str) -> String {
-    let body = format!("{owner}{blocks}");
-    let (length, sum) = (body.len(), checksum(body.as_bytes()));
-    format!("{VERSION}\n{length:08} {sum:016x}\n{body}")
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Content<'a> {
-    /// The lines after the head.
-    Whole(&'a str),
-    /// Read while it was written.
-    Torn,
-    /// Of another version.
-    Foreign,
-}
-
-pub(super) fn whole(text: &[u8]) -> Content<'_> {
-    let Some(rest) = text.strip_prefix(VERSION.as_bytes()) else {
-        return Content::Foreign;
-    };
-    let body = || {
-        let head = str::from_utf8(rest.get(1..HEAD_SIZE)?).ok()?;
-        let (length, sum) = head.split_once(' ')?;
-        let end = length.parse::<usize>().ok()?.checked_add(HEAD_SIZE + 1)?;
-        let body = rest.get(HEAD_SIZE..end)?.strip_prefix(b"\n")?;
-        let sum = u64::from_str_radix(sum, 16).ok()?;
-        (checksum(body) == sum).then_some(body)
-    };
-    match body().map(str::from_utf8) {
-        Some(Ok(body)) => Content::Whole(body),
-        Some(Err(_)) | None => Content::Torn,
-    }
-}
-
-/// FNV-1a: against accidents, not against enemies, who cannot write here.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
-pub(super) fn parse(text: &str) -> Option<Vec<(u64, Record)>> {
-    let mut lines = text.lines();
-    let mut owner = lines.next()?.strip_prefix("owner ")?.splitn(5, ' ');
-    let owner_pid = owner.next()?.parse().ok()?;
-    let owner_start = owner.next()?.parse().ok()?;
-    let pid_namespace = owner.next()?.parse().ok()?;
-    let uid = owner.next()?.parse().ok()?;
-    let command = owner.next()?;
-    let block = |line: &str| {
-        let mut fields = line.strip_prefix("block ")?.split(' ');
-        let namespace = fields.next()?.parse().ok()?;
-        let token: Token = fields.next()?.parse().ok()?;
-        let record = Record {
-            token,
-            transport: fields.next()?.parse().ok()?,
-            range: fields.next()?.parse().ok()?,
-            tenure: Tenure::Runtime,
-            uid,
-            owner_pid,
-            owner_pid_seen: owner_pid,
-            pid_namespace,
-            owner_start,
-            tree_root: None,
-            born: fields.next()?.parse().ok()?,
-            shared: false,
-            command: command.to_owned(),
-        };
-        Some((namespace, record))
-    };
-    lines.map(block).collect()
 }
 
 /// The start of this process in nanoseconds since boot, to a hundredth of a second.
@@ -336,66 +290,12 @@ fn start() -> u64 {
     ticks.and_then(|ticks| ticks.parse().ok()).unwrap_or(0) * 10_000_000
 }
 
-fn is_plain(character: &char) -> bool {
-    !character.is_control()
-}
-
-const VERSION: &str = "portpool registry 2";
-/// The line of length and checksum, with the line end before it.
-const HEAD_SIZE: usize = 1 + 8 + 1 + 16;
 const LOCK: &str = ".lock";
 const LIST: &str = ".list";
 const TRY_COUNT_MAX: u32 = 16;
 /// A writer that is put off its processor in the middle of a list is back long before.
 const READ_COUNT_MAX: u32 = 10_000;
-/// A block for every port of both transports, of about 80 bytes each.
+/// A block for every port of both transports takes a third of it.
 const LIST_SIZE_MAX: u64 = 16 << 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BLOCKS: &str = "block 5 00000000c0ffee00 tcp 20000-20003 77\n";
-
-    #[test]
-    fn a_list_reads_back_what_was_written() {
-        let list = text("owner 7 9 11 1000 a b\n", BLOCKS);
-        let Content::Whole(body) = whole(list.as_bytes()) else {
-            panic!("{list}");
-        };
-        let records = parse(body).expect("a list");
-        let (namespace, record) = &records[0];
-        assert_eq!((*namespace, record.owner_pid, record.uid), (5, 7, 1000));
-        assert_eq!(
-            (record.command.as_str(), record.range.to_string()),
-            ("a b", "20000-20003".to_owned())
-        );
-        assert_eq!(parse(&body.replace("tcp", "sctp")), None);
-        // What a longer list left behind does not matter.
-        let longer = format!("{list}{BLOCKS}");
-        assert_eq!(whole(longer.as_bytes()), Content::Whole(body));
-    }
-
-    // A length that fills its line and the checksum's overflowed the sum with the head's.
-    #[test]
-    fn a_list_longer_than_memory_is_not_read() {
-        let list = format!("{VERSION}\n{} 0000\n", u64::MAX);
-        assert_eq!(whole(list.as_bytes()), Content::Torn);
-    }
-
-    #[test]
-    fn a_list_that_is_torn_or_of_another_version_is_not_read() {
-        let list = text("owner 7 9 11 1000 a\n", BLOCKS);
-        for end in VERSION.len()..list.len() {
-            assert_eq!(whole(&list.as_bytes()[..end]), Content::Torn, "{end}");
-        }
-        for at in VERSION.len() + 1..list.len() {
-            let mut torn = list.clone().into_bytes();
-            torn[at] ^= 1;
-            assert_eq!(whole(&torn), Content::Torn, "{at}");
-        }
-        let other = list.replace("registry 2", "registry 3");
-        assert_eq!(whole(other.as_bytes()), Content::Foreign);
-        assert_eq!(whole(b""), Content::Foreign);
-    }
-}
+/// How long files that were there are taken to be there still.
+const SEEN_TIME: Duration = Duration::from_secs(1);

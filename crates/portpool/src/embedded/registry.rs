@@ -89,11 +89,15 @@ impl Registry {
         Ok(file)
     }
 
-    /// Makes a file that must not be there yet.
+    /// Makes a file that must not be there yet. Nobody else may write to it, not even by accident.
     pub(crate) fn make(&self, name: &str) -> io::Result<OwnedFd> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        Ok(openat(&self.directory, name, flags | OFlags::WRONLY, mode)?)
+        Ok(openat(
+            &self.directory,
+            name,
+            flags | OFlags::RDWR,
+            Mode::RUSR,
+        )?)
     }
 
     /// Takes the directory away if nothing is left in it; who is just making a file in it makes it anew.

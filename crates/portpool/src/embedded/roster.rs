@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    mem, process,
+    io, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,7 +15,10 @@ use super::{
     held::{Held, Slot},
     owner_file::OwnerFile,
 };
-use crate::claim::since_boot;
+use crate::{
+    claim::{randoms, since_boot, token_of},
+    sys::process_id,
+};
 
 /// What this process holds.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Roster {
     associations: BTreeMap<u64, Token>,
     released: Vec<Released>,
     file: OwnerFile,
+    /// Numbers by chance that nobody has used.
+    chance: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +44,9 @@ struct Released {
 /// The roster of the calling process; a fork starts with an empty one.
 pub(crate) fn roster() -> MutexGuard<'static, Roster> {
     let mut roster = ROSTER.lock().unwrap_or_else(PoisonError::into_inner);
-    if roster.process != process::id() {
+    if roster.process != process_id() {
         let inherited = mem::replace(&mut *roster, Roster::empty());
-        roster.process = process::id();
+        roster.process = process_id();
         inherited.file.leave_to_parent();
         for held in inherited.held.values() {
             held.close_copies();
@@ -52,21 +57,18 @@ pub(crate) fn roster() -> MutexGuard<'static, Roster> {
 
 /// Ends a reservation of this process and gives its holds to the caller.
 pub(crate) fn hand_over(held: &Held) -> Vec<Slot> {
-    let mut roster = roster();
-    if roster.held.remove(&held.block.token).is_some() {
-        roster.publish();
-    }
+    roster().strike(held);
     held.take()
 }
 
 /// Ends a reservation of this process.
 pub(crate) fn release(held: &Held) {
     let mut roster = roster();
-    if roster.held.remove(&held.block.token).is_some() {
-        // The record goes first: a listed port is a held one.
-        roster.publish();
+    // The record goes first: a listed port is a held one.
+    if roster.strike(held) {
         roster.rest(held);
     }
+    drop(roster);
     held.close();
 }
 
@@ -83,6 +85,7 @@ impl Roster {
             associations: BTreeMap::new(),
             released: Vec::new(),
             file: OwnerFile::none(),
+            chance: Vec::new(),
         }
     }
 
@@ -90,7 +93,29 @@ impl Roster {
     pub(crate) fn enter(&mut self, blocks: &[Arc<Held>]) {
         let named = blocks.iter().map(|held| (held.block.token, held.clone()));
         self.held.extend(named);
-        self.publish();
+        self.file.enter(blocks, &self.held);
+    }
+
+    /// Takes a block off the list, if it was there.
+    fn strike(&mut self, held: &Held) -> bool {
+        let is_there = self.held.remove(&held.block.token).is_some();
+        if is_there {
+            self.file.strike(held, &self.held);
+        }
+        is_there
+    }
+
+    /// A token that no block of this process has.
+    pub(crate) fn new_token(&mut self) -> io::Result<Token> {
+        loop {
+            let Some(value) = self.chance.pop() else {
+                self.chance.extend(randoms()?);
+                continue;
+            };
+            if let Some(token) = token_of(value).filter(|token| !self.has_token(*token)) {
+                return Ok(token);
+            }
+        }
     }
 
     /// Notes that the socket with this cookie is to have a port of the block.
@@ -156,10 +181,6 @@ impl Roster {
                 at: now,
             });
         }
-    }
-
-    fn publish(&mut self) {
-        self.file.write(self.held.values());
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     env,
     io::{BufRead, BufReader, Read},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -236,7 +236,16 @@ pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     pub(crate) fn new(name: &str) -> Folder {
-        let path = env::temp_dir().join(format!("portpool-{name}-{}", std::process::id()));
+        Folder::new_in(&env::temp_dir(), name)
+    }
+
+    /// One in memory, as the runtime directory of a user is.
+    pub(crate) fn in_memory(name: &str) -> Folder {
+        Folder::new_in(Path::new("/dev/shm"), name)
+    }
+
+    fn new_in(parent: &Path, name: &str) -> Folder {
+        let path = parent.join(format!("portpool-{name}-{}", std::process::id()));
         std::fs::create_dir(&path).expect("make a directory");
         Folder(path)
     }

@@ -49,9 +49,14 @@ fn reservations_of_other_processes_are_listed_until_they_end() {
         Some(range) => return hold(range),
         None => {}
     }
-    let runtime = Folder::new("listed");
+    for runtime in [Folder::new("listed"), Folder::in_memory("listed")] {
+        list_until_they_end(test, &runtime);
+    }
+}
+
+fn list_until_they_end(test: &str, runtime: &Folder) {
     let seen = || {
-        let mut other = start(test, "look", &runtime);
+        let mut other = start(test, "look", runtime);
         let seen = other.hear();
         other.finish();
         seen
@@ -59,7 +64,7 @@ fn reservations_of_other_processes_are_listed_until_they_end() {
     let files = || fs::read_dir(runtime.0.join("portpool")).map_or(0, Iterator::count);
     assert_eq!(seen(), "");
     let range = free_range(2).to_string();
-    let mut other = start(test, &range, &runtime);
+    let mut other = start(test, &range, runtime);
     assert_eq!(other.hear(), "held");
     let pid = other.pid();
     assert_eq!(seen(), format!("tcp {range} {pid}, udp {range} {pid}"));
@@ -67,7 +72,7 @@ fn reservations_of_other_processes_are_listed_until_they_end() {
     assert_ne!(files(), 0);
     assert_eq!(seen(), "");
     assert_eq!(files(), 0, "whoever looks tidies up");
-    let mut other = start(test, &range, &runtime);
+    let mut other = start(test, &range, runtime);
     assert_eq!(other.hear(), "held");
     other.finish();
     assert_eq!(files(), 0, "who releases tidies up");
@@ -90,13 +95,78 @@ fn processes_that_come_and_go_are_listed_whoever_takes_the_empty_directory_away(
         }
         return tell("done");
     }
-    let runtime = Folder::new("comers");
-    let mut others = [(); 3].map(|()| start(test, "come and go", &runtime));
-    for other in &mut others {
-        assert_eq!(other.hear(), "done");
+    for runtime in [Folder::new("comers"), Folder::in_memory("comers")] {
+        let mut others = [(); 3].map(|()| start(test, "come and go", &runtime));
+        for other in &mut others {
+            assert_eq!(other.hear(), "done");
+        }
+        others.into_iter().for_each(Other::finish);
+        assert!(!runtime.0.join("portpool").exists());
     }
-    others.into_iter().for_each(Other::finish);
-    assert!(!runtime.0.join("portpool").exists());
+}
+
+#[test]
+fn a_list_that_somebody_took_away_is_made_anew() {
+    let test = "registry::a_list_that_somebody_took_away_is_made_anew";
+    if let Some(registry) = role() {
+        let _stays = acquire(Transports::Tcp, 1);
+        fs::remove_dir_all(&registry).expect("remove");
+        // It is looked after now and then.
+        eventually(|| {
+            let ports = acquire(Transports::Udp, 3);
+            let listed = pool().reservations().expect("look");
+            let ours = listed.iter().map(|it| it.token);
+            let is_there = ours.into_iter().any(|it| it == ports.blocks()[0].token);
+            is_there.then_some(()).ok_or(listed.len())
+        });
+        // The one from before is there as well.
+        assert_eq!(pool().reservations().expect("look").len(), 1);
+        return tell("made anew");
+    }
+    for runtime in [Folder::new("tidied"), Folder::in_memory("tidied")] {
+        let registry = runtime.0.join("portpool");
+        let mut other = start(test, &registry.to_string_lossy(), &runtime);
+        assert_eq!(other.hear(), "made anew");
+        other.finish();
+        assert!(!registry.exists());
+    }
+}
+
+#[test]
+fn what_is_no_list_is_told_and_harms_nobody() {
+    let test = "registry::what_is_no_list_is_told_and_harms_nobody";
+    match role().as_deref() {
+        Some("look") => return look(),
+        Some(range) => return hold(range),
+        None => {}
+    }
+    let runtime = Folder::in_memory("nonsense");
+    let mut holder = start(test, &free_range(1).to_string(), &runtime);
+    assert_eq!(holder.hear(), "held");
+    let entries = fs::read_dir(runtime.0.join("portpool")).expect("list");
+    let mut paths = entries.map(|it| it.expect("list").path());
+    let list = paths.find(|it| it.extension().is_some_and(|it| it == "list"));
+    let list = list.expect("a list");
+    let good = fs::read(&list).expect("read");
+    let mode = fs::metadata(&list).expect("mode").permissions().mode();
+    assert_eq!(mode & 0o777, 0o400, "nobody cuts it short by accident");
+    let seen = |bytes: &[u8]| {
+        fs::remove_file(&list).expect("remove");
+        fs::write(&list, bytes).expect("write");
+        let mut other = start(test, "look", &runtime);
+        let seen = other.hear();
+        other.finish();
+        seen
+    };
+    let (head, pid) = (good.len().min(256), holder.pid());
+    assert!(seen(&good).ends_with(&format!(" {pid}")), "{}", seen(&good));
+    assert_eq!(seen(&good[..head]), "");
+    assert_eq!(seen(b""), "");
+    assert!(seen(b"portpool registry 9\n").contains("another version"));
+    assert!(seen(&good[..100]).contains("does not agree with its checksum"));
+    let wrong: Vec<u8> = [&good[..head], &[7; 1000]].concat();
+    assert!(seen(&wrong).contains("does not agree with its checksum"));
+    holder.finish();
 }
 
 #[test]

@@ -1,10 +1,15 @@
 //! What the embedded pool's own work costs, against the sockets it holds ports with.
 
-use std::net::{Ipv6Addr, SocketAddrV6};
+use std::{
+    env, fs,
+    net::{Ipv6Addr, SocketAddrV6},
+    path::PathBuf,
+};
 
 use portpool::{Pool, PoolKind, Refusal, Request, Transport, Transports, Want};
 use rustix::{
     io::Errno,
+    mount::{MountFlags, UnmountFlags, mount, unmount},
     net::{AddressFamily, SocketFlags, SocketType, bind, socket_with},
 };
 
@@ -17,17 +22,55 @@ use crate::{
 pub(crate) fn measure(stage: &Stage, report: &mut Report) {
     let pool = Pool::builder().kind(PoolKind::Embedded).open();
     let pool = pool.expect("the embedded pool");
+    on_disk(stage, &pool, report);
+    let list = ListInMemory::mount();
     let alone = reserve(stage, &pool, 1, 8, 201);
     report.note("embedded, the only port of a process", alone);
-    // A process that lists something already: the first block of all makes the files of the list.
-    let other = Request {
-        transports: Transports::from(Transport::Udp),
-        want: Want::Specific(range(POOL_FIRST, 1)),
-    };
-    let _held = pool.acquire(&other).expect("a free port");
+    // A process that lists something already.
+    let held = pool.acquire(&other()).expect("a free port");
     for (count, burst, rounds) in [(1, 8, 201), (16, 2, 201), (1_000, 1, 41), (16_000, 1, 7)] {
         let found = reserve(stage, &pool, count, burst, rounds);
         report.add(&format!("embedded/reserve/{count}"), 1.15, found);
+    }
+    drop((held, list));
+}
+
+/// The same with a list in a directory on disk.
+fn on_disk(stage: &Stage, pool: &Pool, report: &mut Report) {
+    let _held = pool.acquire(&other()).expect("a free port");
+    for (count, burst) in [(1, 8), (16, 2)] {
+        let found = reserve(stage, pool, count, burst, 201);
+        report.note(&format!("embedded, {count} listed on disk"), found);
+    }
+}
+
+/// Another port: the first block of a process makes the files of its list, and the last takes them away.
+fn other() -> Request {
+    Request {
+        transports: Transports::from(Transport::Udp),
+        want: Want::Specific(range(POOL_FIRST, 1)),
+    }
+}
+
+/// The directory of lists, in memory as the runtime directory of a user is. Seen in this arena only.
+struct ListInMemory(PathBuf);
+
+impl ListInMemory {
+    fn mount() -> ListInMemory {
+        let runtime = env::var_os("XDG_RUNTIME_DIR").expect("the arena's runtime directory");
+        let path = PathBuf::from(runtime).join("portpool");
+        fs::create_dir(&path).expect("make the directory of lists");
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        mount("portpool-bench", &path, "tmpfs", flags, Some(c"mode=700")).expect("mount");
+        ListInMemory(path)
+    }
+}
+
+impl Drop for ListInMemory {
+    fn drop(&mut self) {
+        // Whoever looks at the list keeps none of it open for long.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+        let _ = fs::remove_dir(&self.0);
     }
 }
 
