@@ -112,7 +112,7 @@ impl Client {
         descriptors: &[BorrowedFd<'_>],
         timeout: Option<Duration>,
     ) -> Result<M::Reply, CallError> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = deadline_of(timeout);
         send(&mut self.0, parameters, false, descriptors)?;
         let received = self.0.receive(deadline, REPLY_TIMEOUT)?;
         Ok(read_reply(&received.text)?.0)
@@ -171,7 +171,7 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub fn watch(mut self, timeout: Option<Duration>) -> Result<Stream, CallError> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = deadline_of(timeout);
         send(&mut self.0, &Watch {}, true, &[])?;
         // The first reply says that watching has begun.
         let received = self.0.receive(deadline, REPLY_TIMEOUT)?;
@@ -217,7 +217,7 @@ impl<M: Method> Pending<M> {
     /// # Errors
     /// [`CallError`]; the call is over then.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<M::Reply>, CallError> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = deadline_of(timeout);
         loop {
             if self.is_answered {
                 return Ok(None);
@@ -283,7 +283,7 @@ impl Stream {
     /// # Errors
     /// [`CallError`]; there are no more events then.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Happened>, CallError> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = deadline_of(timeout);
         match self.0.receive(deadline, REPLY_TIMEOUT) {
             Ok(received) => Ok(Some(read_reply(&received.text)?.0)),
             Err(ConnectionError::TimedOut) => Ok(None),
@@ -305,6 +305,11 @@ struct Outgoing<'a, P> {
     parameters: &'a P,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     more: bool,
+}
+
+/// When a call that may take so long is given up: never, if that is beyond all times there are.
+fn deadline_of(timeout: Option<Duration>) -> Option<Instant> {
+    Instant::now().checked_add(timeout?)
 }
 
 fn send<M: Method>(

@@ -112,6 +112,22 @@ fn a_call_without_an_answer_times_out() {
 }
 
 #[test]
+fn a_timeout_beyond_all_times_is_none() {
+    let service = Service::start(|mut connection| {
+        next(&mut connection);
+        answer(&mut connection, &json!({ "token": "0000000000000001" }));
+        next(&mut connection);
+        answer(&mut connection, &json!({ "token": "0000000000000002" }));
+    });
+    let mut client = service.client();
+    let named = client.call(&lookup(), Some(Duration::MAX)).unwrap();
+    assert_eq!(named.token.value(), 1);
+    let mut pending = client.start(&lookup()).unwrap();
+    let named = pending.wait(Some(Duration::MAX)).unwrap();
+    assert_eq!(named.expect("an answer").token.value(), 2);
+}
+
+#[test]
 fn events_come_one_after_the_other() {
     let service = Service::start(|mut connection| {
         assert!(next(&mut connection).more);
