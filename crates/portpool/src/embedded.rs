@@ -26,7 +26,7 @@ mod roster;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod testing;
 
-pub(crate) use acquire::{acquire, namespace};
+pub(crate) use acquire::{Blocks, acquire, namespace};
 pub(crate) use consume::{associate, associated, bind, listen, release_token, served_transport};
 pub(crate) use held::Held;
 pub(crate) use look::{port, reservations};

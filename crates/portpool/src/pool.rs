@@ -19,7 +19,7 @@ use socket2::SockRef;
 
 use crate::{
     claim::{self, Leg},
-    embedded::{self, Held, Technique},
+    embedded::{self, Technique},
     error::{AcquireError, AssociateError, BindError, Failure, LookError, OpenError, ReleaseError},
     kind::{Choice, PoolKind, Purpose, choose},
     maps::Maps,
@@ -199,7 +199,7 @@ impl Pool {
             .collect();
         let blocks = self.claim(&legs, request, scope, deadline)?;
         let sockets = sockets.into_iter().map(|(_, socket)| socket).collect();
-        Ok(Reservation::new(blocks, sockets))
+        Ok(Reservation::new(&blocks, sockets))
     }
 
     /// As [`acquire_scoped`](Pool::acquire_scoped), but while the ports are taken tries again until
@@ -458,7 +458,7 @@ impl Pool {
         request: &Request,
         scope: Scope,
         owner: Option<u64>,
-    ) -> Result<Vec<Arc<Held>>, AcquireError> {
+    ) -> Result<embedded::Blocks, AcquireError> {
         match scope {
             Scope::Associated => embedded::acquire(request, owner),
             Scope::Tree { .. } => Err(AcquireError::KernelOnly { request: *request }),

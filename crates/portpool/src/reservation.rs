@@ -1,18 +1,11 @@
 //! A reservation of this process, which ends when it is dropped.
 
-use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
-};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use arrayvec::ArrayVec;
 use portpool_core::{Port, PortRange, Refusal, Token, Transport};
 
-use crate::{
-    embedded::{self, Held},
-    error::ReleaseError,
-    pool,
-    sys::process_id,
-};
+use crate::{embedded, error::ReleaseError, pool, sys::process_id};
 
 /// The ports of one transport that a reservation has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +44,7 @@ pub struct Block {
 #[must_use = "the ports are free again as soon as the reservation is dropped"]
 pub struct Reservation {
     /// One or two, on the same numbers.
-    blocks: Vec<Block>,
+    blocks: ArrayVec<Block, TRANSPORT_COUNT>,
     guard: Guard,
     range: PortRange,
     process: u32,
@@ -64,17 +57,17 @@ pub(crate) enum Guard {
     Kernel(Vec<OwnedFd>),
     /// The holds of each block.
     Embedded {
-        held: Vec<Arc<Held>>,
+        held: embedded::Blocks,
         is_strict: bool,
     },
 }
 
 impl Reservation {
     /// `blocks` are never empty and have the same range.
-    pub(crate) fn new(blocks: Vec<Block>, sockets: Vec<OwnedFd>) -> Reservation {
+    pub(crate) fn new(blocks: &[Block], sockets: Vec<OwnedFd>) -> Reservation {
         let range = blocks[0].range;
         Reservation {
-            blocks,
+            blocks: blocks.iter().copied().collect(),
             guard: Guard::Kernel(sockets),
             range,
             process: process_id(),
@@ -82,8 +75,8 @@ impl Reservation {
     }
 
     /// As [`new`](Reservation::new), for blocks that this process holds.
-    pub(crate) fn embedded(held: Vec<Arc<Held>>, is_strict: bool) -> Reservation {
-        let blocks: Vec<Block> = held.iter().map(|held| held.block).collect();
+    pub(crate) fn embedded(held: embedded::Blocks, is_strict: bool) -> Reservation {
+        let blocks: ArrayVec<Block, TRANSPORT_COUNT> = held.iter().map(|held| held.block).collect();
         let range = blocks[0].range;
         Reservation {
             blocks,
@@ -195,3 +188,6 @@ impl Drop for Reservation {
         }
     }
 }
+
+/// TCP and UDP.
+pub(crate) const TRANSPORT_COUNT: usize = Transport::ALL.len();

@@ -1,14 +1,17 @@
 //! Taking a block: all of its ports are held, or none.
 
 use std::{
+    cell::Cell,
     env, fs, io,
     os::{
         fd::{AsFd, BorrowedFd},
         unix::fs::MetadataExt,
     },
     sync::Arc,
+    time::Duration,
 };
 
+use arrayvec::ArrayVec;
 use portpool_core::{
     Limits, Occupancy, PortBitmap, PortRange, RangeSet, Refusal, Request, Transport, Want,
     Wildcard, place,
@@ -16,26 +19,23 @@ use portpool_core::{
 
 use super::{
     descriptors::make_room,
-    held::Held,
+    held::{Held, Slot},
     hold::{Hold, Miss},
     look,
     ranges::{ephemeral_range, ranges_for},
     roster::roster,
 };
 use crate::{
-    claim::random,
+    claim::{random, since_boot},
     error::{AcquireError, Failure},
-    reservation::Block,
+    reservation::{Block, TRANSPORT_COUNT},
     socket::owner_socket,
     sys,
 };
 
 /// Reserves a block of the same numbers of each transport. `owner` is the cookie of the caller's own
 /// owner socket, if there is one.
-pub(crate) fn acquire(
-    request: &Request,
-    owner: Option<u64>,
-) -> Result<Vec<Arc<Held>>, AcquireError> {
+pub(crate) fn acquire(request: &Request, owner: Option<u64>) -> Result<Blocks, AcquireError> {
     let taking = Taking {
         request: *request,
         owner,
@@ -51,6 +51,23 @@ pub(crate) fn namespace() -> Result<u64, Failure> {
     namespace_of(owner_socket(Transport::Udp)?.as_fd())
 }
 
+/// The namespace that a block of the calling thread is listed in. What the thread was told a moment ago is
+/// good enough for a list: each time, the question would cost a sixteenth of a reservation. `hold` is a socket that is
+/// there anyway: one made to ask costs as much as a port.
+fn listed_namespace(now: u64, hold: Option<BorrowedFd<'_>>) -> Result<u64, Failure> {
+    if let Some((namespace, asked)) = ASKED.get()
+        && now.saturating_sub(asked) < ASKED_TIME.as_nanos() as u64
+    {
+        return Ok(namespace);
+    }
+    let namespace = match hold {
+        Some(hold) => namespace_of(hold)?,
+        None => namespace()?,
+    };
+    ASKED.set(Some((namespace, now)));
+    Ok(namespace)
+}
+
 fn namespace_of(socket: BorrowedFd<'_>) -> Result<u64, Failure> {
     match sys::netns_cookie(socket) {
         Ok(cookie) => Ok(cookie),
@@ -63,22 +80,25 @@ fn namespace_of(socket: BorrowedFd<'_>) -> Result<u64, Failure> {
     }
 }
 
+/// A block for each transport.
+pub(crate) type Blocks = ArrayVec<Arc<Held>, TRANSPORT_COUNT>;
+
 struct Taking {
     request: Request,
     owner: Option<u64>,
 }
 
-type Holds = Vec<(Transport, Vec<Hold>)>;
+type Holds = ArrayVec<(Transport, Vec<Slot>), TRANSPORT_COUNT>;
 
 impl Taking {
-    fn specific(&self, range: PortRange) -> Result<Vec<Arc<Held>>, AcquireError> {
+    fn specific(&self, range: PortRange) -> Result<Blocks, AcquireError> {
         match self.take(range)? {
             Ok(holds) => self.keep(range, holds),
             Err(_) => Err(self.refused(Some(range), Refusal::InUse)),
         }
     }
 
-    fn wildcard(&self, wanted: &Wildcard) -> Result<Vec<Arc<Held>>, AcquireError> {
+    fn wildcard(&self, wanted: &Wildcard) -> Result<Blocks, AcquireError> {
         let ranges = ranges_for(wanted);
         if ranges.is_empty() {
             return Err(AcquireError::OnlyEphemeral {
@@ -145,21 +165,18 @@ impl Taking {
         })
     }
 
-    fn keep(&self, range: PortRange, holds: Holds) -> Result<Vec<Arc<Held>>, AcquireError> {
-        // Asked of a socket that is there anyway: one made to ask costs as much as a port.
-        let some_hold = holds.iter().find_map(|(_, holds)| holds.first());
-        let namespace = match some_hold {
-            Some(hold) => namespace_of(hold.socket().as_fd()),
-            None => namespace(),
-        };
+    fn keep(&self, range: PortRange, holds: Holds) -> Result<Blocks, AcquireError> {
+        let born = since_boot();
+        let some_hold = holds.iter().find_map(|(_, slots)| slots.first());
+        let namespace = listed_namespace(born, some_hold.map(|slot| slot.hold.socket().as_fd()));
         let namespace = namespace.map_err(|failure| self.failed(failure))?;
         let mut roster = roster();
         let owned_count = self.owner.map_or(0, |owner| roster.owned_count(owner));
         if owned_count >= RESERVATIONS_PER_SOCKET_MAX {
             return Err(self.refused(Some(range), Refusal::SocketLimit));
         }
-        let mut blocks = Vec::with_capacity(holds.len());
-        for (transport, holds) in holds {
+        let mut blocks = Blocks::new();
+        for (transport, slots) in holds {
             let token = roster.new_token();
             let token = token.map_err(|error| self.failed(Failure::of("getrandom")(error)))?;
             let block = Block {
@@ -167,7 +184,12 @@ impl Taking {
                 range,
                 token,
             };
-            blocks.push(Arc::new(Held::new(block, namespace, self.owner, holds)));
+            blocks.push(Arc::new(Held::new(
+                block,
+                (namespace, born),
+                self.owner,
+                slots,
+            )));
         }
         roster.enter(&blocks);
         Ok(blocks)
@@ -230,13 +252,20 @@ fn is_let_past_holds() -> bool {
 
 /// What was taken before a miss is let go of.
 fn hold_all(transports: impl Iterator<Item = Transport>, range: PortRange) -> Result<Holds, Miss> {
-    let mut all = Vec::with_capacity(2);
+    let mut all = Holds::new();
     for transport in transports {
         all.push((transport, Hold::take_all(transport, range)?));
     }
     Ok(all)
 }
 
+thread_local! {
+    /// What this thread was last told of its network namespace, and when, in nanoseconds since boot.
+    static ASKED: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+}
+
+/// How long a thread is taken to stay in its network namespace.
+const ASKED_TIME: Duration = Duration::from_millis(1);
 /// As in a kernel pool that was attached without other limits.
 const RESERVATIONS_PER_SOCKET_MAX: usize = Limits::DEFAULT.reservations_per_socket_max as usize;
 /// As in `portpool-handover`.

@@ -14,7 +14,7 @@ use rustix::fs::fstat;
 use socket2::Socket;
 
 use super::{hold::Hold, listing::Listed};
-use crate::{claim::since_boot, reservation::Block, sys::process_id};
+use crate::{reservation::Block, sys::process_id};
 
 /// One block of one transport.
 #[derive(Debug)]
@@ -48,19 +48,20 @@ struct Consumer {
 }
 
 impl Held {
-    pub(crate) fn new(block: Block, namespace: u64, owner: Option<u64>, holds: Vec<Hold>) -> Held {
-        let slots = holds.into_iter().map(|hold| Slot {
-            hold,
-            consumers: Vec::new(),
-        });
+    pub(crate) fn new(
+        block: Block,
+        (namespace, born): (u64, u64),
+        owner: Option<u64>,
+        slots: Vec<Slot>,
+    ) -> Held {
         Held {
             block,
             namespace,
-            born: since_boot(),
+            born,
             process: process_id(),
             owner,
             place: AtomicUsize::new(UNLISTED),
-            slots: Mutex::new(slots.collect()),
+            slots: Mutex::new(slots),
         }
     }
 
@@ -103,7 +104,9 @@ impl Held {
 
     /// Lets go of every port. Sockets bound to them keep them.
     pub(crate) fn close(&self) {
-        self.slots().clear();
+        for slot in self.slots().drain(..) {
+            slot.hold.close();
+        }
     }
 
     /// The holds themselves, as sockets that are bound to their ports, if it was not released.
@@ -117,6 +120,13 @@ impl Held {
         if let Ok(mut slots) = self.slots.try_lock() {
             slots.clear();
         }
+    }
+}
+
+impl From<Hold> for Slot {
+    fn from(hold: Hold) -> Slot {
+        let consumers = Vec::new();
+        Slot { hold, consumers }
     }
 }
 

@@ -3,11 +3,16 @@
 use std::{fs, io};
 
 use portpool_core::{Port, PortRange, Transport};
-use rustix::net::RecvFlags;
-use socket2::{Domain, Protocol, Socket, Type};
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, ipproto, socket_with, sockopt,
+    },
+};
+use socket2::Socket;
 
 use super::passage::{bind_in_window, is_tied_for_good, untie};
-use crate::{error::Failure, maps::unprivileged_start};
+use crate::{error::Failure, maps::unprivileged_start, sys};
 
 /// A socket bound to `[::]` and a port, without a reuse flag, that never listens.
 ///
@@ -34,19 +39,20 @@ pub(crate) enum Miss {
 impl Hold {
     /// Takes every port of a range, of which nobody must have any; what was taken before a miss is let
     /// go of.
-    pub(crate) fn take_all(transport: Transport, range: PortRange) -> Result<Vec<Hold>, Miss> {
+    pub(crate) fn take_all<T: From<Hold>>(
+        transport: Transport,
+        range: PortRange,
+    ) -> Result<Vec<T>, Miss> {
         let mut holds = Vec::with_capacity(usize::from(range.count().number()));
         // Asked of the first and the last: of every socket it would cost a tenth of the whole. Only the
         // administrator can change the default meanwhile.
         let mut families = Families::Unknown;
         for port in range.ports() {
-            holds.push(Hold::take(transport, port, &mut families)?);
-        }
-        let last = holds.get(1..).and_then(<[Hold]>::last);
-        let last = last.filter(|_| families == Families::BothByDefault);
-        if last.is_some_and(|it| it.socket.only_v6().unwrap_or(true)) {
-            let cause = io::Error::other("net.ipv6.bindv6only was changed meanwhile: try again");
-            return Err(Miss::Failed(Failure::of("bind")(cause)));
+            let hold = Hold::take(transport, port, &mut families)?;
+            if port == range.last() && port != range.first() {
+                hold.has_families(families)?;
+            }
+            holds.push(hold.into());
         }
         Ok(holds)
     }
@@ -58,11 +64,21 @@ impl Hold {
             let smallest = socket.set_recv_buffer_size(0);
             smallest.map_err(|error| Miss::Failed(Failure::of("setsockopt")(error)))?;
         }
-        let address: std::net::SocketAddr = (address, port.number()).into();
-        match socket.bind(&address.into()) {
+        let address = std::net::SocketAddr::new(address, port.number());
+        match rustix::net::bind(&socket, &address) {
             Ok(()) => Ok(Hold { socket, port }),
             Err(error) => Err(miss(port, error)),
         }
+    }
+
+    /// Asked of the last hold: whether what the first one was asked still held.
+    fn has_families(&self, families: Families) -> Result<(), Miss> {
+        let is_default = families == Families::BothByDefault;
+        if is_default && self.socket.only_v6().unwrap_or(true) {
+            let cause = io::Error::other("net.ipv6.bindv6only was changed meanwhile: try again");
+            return Err(Miss::Failed(Failure::of("bind")(cause)));
+        }
+        Ok(())
     }
 
     pub(crate) fn port(&self) -> Port {
@@ -71,6 +87,11 @@ impl Hold {
 
     pub(crate) fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Lets go of the port. As dropping it, without the C library between.
+    pub(crate) fn close(self) {
+        sys::close(self.socket.into());
     }
 
     /// The hold as it is.
@@ -140,46 +161,55 @@ fn all_addresses(
     transport: Transport,
     families: &mut Families,
 ) -> Result<(Socket, std::net::IpAddr), Miss> {
-    let (kind, protocol) = match transport {
-        Transport::Tcp => (Type::STREAM, Protocol::TCP),
-        Transport::Udp => (Type::DGRAM, Protocol::UDP),
-    };
-    match Socket::new(Domain::IPV6, kind, Some(protocol)) {
+    match socket(AddressFamily::INET6, transport) {
         Ok(socket) => {
             if *families == Families::Unknown {
-                match socket.only_v6() {
+                match sockopt::ipv6_v6only(&socket) {
                     Ok(false) => *families = Families::BothByDefault,
                     Ok(true) | Err(_) => {
-                        let both = socket.set_only_v6(false);
-                        both.map_err(|error| Miss::Failed(Failure::of("setsockopt")(error)))?;
+                        let both = sockopt::set_ipv6_v6only(&socket, false);
+                        both.map_err(|error| failed("setsockopt", error))?;
                     }
                 }
             }
             Ok((socket, std::net::Ipv6Addr::UNSPECIFIED.into()))
         }
-        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-            let socket = Socket::new(Domain::IPV4, kind, Some(protocol)).map_err(no_socket)?;
+        Err(Errno::AFNOSUPPORT) => {
+            let socket = socket(AddressFamily::INET, transport).map_err(no_socket)?;
             Ok((socket, std::net::Ipv4Addr::UNSPECIFIED.into()))
         }
         Err(error) => Err(no_socket(error)),
     }
 }
 
-fn no_socket(error: io::Error) -> Miss {
-    match error.raw_os_error() {
-        Some(libc::EMFILE) => Miss::Descriptors,
-        _ => Miss::Failed(Failure::of("socket")(error)),
+/// By system calls without the C library between, of which a hold would feel every one.
+fn socket(family: AddressFamily, transport: Transport) -> Result<Socket, Errno> {
+    let (kind, protocol): (_, Protocol) = match transport {
+        Transport::Tcp => (SocketType::STREAM, ipproto::TCP),
+        Transport::Udp => (SocketType::DGRAM, ipproto::UDP),
+    };
+    socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol)).map(Socket::from)
+}
+
+fn no_socket(error: Errno) -> Miss {
+    match error {
+        Errno::MFILE => Miss::Descriptors,
+        _ => failed("socket", error),
     }
 }
 
-fn miss(port: Port, error: io::Error) -> Miss {
-    match error.raw_os_error() {
-        Some(libc::EADDRINUSE) => Miss::Taken(port),
-        Some(libc::EACCES) if port.number() < unprivileged_start() => Miss::Privileged,
+fn miss(port: Port, error: Errno) -> Miss {
+    match error {
+        Errno::ADDRINUSE => Miss::Taken(port),
+        Errno::ACCESS if port.number() < unprivileged_start() => Miss::Privileged,
         // A kernel pool that was passed over says so of a port that is reserved in it.
-        Some(libc::EACCES) => Miss::Taken(port),
-        _ => Miss::Failed(Failure::of("bind")(error)),
+        Errno::ACCESS => Miss::Taken(port),
+        _ => failed("bind", error),
     }
+}
+
+fn failed(call: &'static str, error: Errno) -> Miss {
+    Miss::Failed(Failure::of(call)(error.into()))
 }
 
 /// More than fits into the smallest buffer.

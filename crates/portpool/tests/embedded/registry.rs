@@ -229,10 +229,64 @@ fn a_directory_that_others_may_write_to_is_not_trusted() {
 }
 
 mod as_root {
-    use std::fs;
+    use std::{
+        fs::{self, File},
+        os::fd::AsFd,
+        process::Command,
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use portpool::{Pool, Reservation, Transports};
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
     use super::{look, start};
-    use crate::kit::{Folder, role};
+    use crate::kit::{Folder, Other, any, command, pool, role, tell, wait_for_end, wildcard};
+
+    #[test]
+    fn a_block_is_listed_in_the_namespace_that_its_thread_has_moved_to() {
+        let test =
+            "registry::as_root::a_block_is_listed_in_the_namespace_that_its_thread_has_moved_to";
+        if role().is_some() {
+            tell("there");
+            return wait_for_end();
+        }
+        let again = command(test, "place");
+        let mut elsewhere = Command::new("unshare");
+        elsewhere.arg("-n").arg(again.get_program());
+        elsewhere
+            .args(again.get_args())
+            .env("PORTPOOL_ROLE", "place");
+        let mut elsewhere = Other::spawn(elsewhere);
+        assert_eq!(elsewhere.hear(), "there");
+        let namespace = File::open(format!("/proc/{}/ns/net", elsewhere.pid()));
+        let namespace = namespace.expect("the other namespace");
+        let visit = move || {
+            let request = wildcard(Transports::Tcp, any(1));
+            let listed = |pool: &Pool, ports: &Reservation| {
+                let records = pool.reservations().expect("look");
+                let token = ports.blocks()[0].token;
+                records.iter().any(|record| record.token == token)
+            };
+            let here = pool();
+            let ours = here.acquire(&request).expect("acquire here");
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("go there");
+            let start = Instant::now();
+            while start.elapsed() < MOVED_AFTER {
+                thread::yield_now();
+            }
+            let there = pool();
+            let theirs = there.acquire(&request).expect("acquire there");
+            assert!(listed(&here, &ours) && !listed(&there, &ours));
+            assert!(listed(&there, &theirs) && !listed(&here, &theirs));
+        };
+        thread::spawn(visit).join().expect("the visitor");
+        elsewhere.finish();
+    }
+
+    /// Longer than a thread is taken to stay where it was.
+    const MOVED_AFTER: Duration = Duration::from_millis(5);
 
     #[test]
     fn a_directory_of_another_user_is_not_trusted() {

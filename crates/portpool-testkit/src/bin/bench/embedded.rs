@@ -2,16 +2,19 @@
 
 use std::{
     env, fs,
+    io::ErrorKind,
     net::{Ipv6Addr, SocketAddrV6},
+    os::fd::OwnedFd,
     path::PathBuf,
 };
 
-use portpool::{Pool, PoolKind, Refusal, Request, Transport, Transports, Want};
+use portpool::{Pool, PoolKind, Port, Refusal, Request, Transport, Transports, Want};
 use rustix::{
     io::Errno,
     mount::{MountFlags, UnmountFlags, mount, unmount},
     net::{AddressFamily, SocketFlags, SocketType, bind, socket_with},
 };
+use socket2::{Domain, Socket, Type};
 
 use crate::{
     meter::{Comparison, Subject, compare_in},
@@ -24,14 +27,16 @@ pub(crate) fn measure(stage: &Stage, report: &mut Report) {
     let pool = pool.expect("the embedded pool");
     on_disk(stage, &pool, report);
     let list = ListInMemory::mount();
-    let alone = reserve(stage, &pool, 1, 8, 201);
+    let alone = reserve(stage, &pool, Loop::Library, 1, 8, 201);
     report.note("embedded, the only port of a process", alone);
     // A process that lists something already.
     let held = pool.acquire(&other()).expect("a free port");
     for (count, burst, rounds) in [(1, 8, 201), (16, 2, 201), (1_000, 1, 41), (16_000, 1, 7)] {
-        let found = reserve(stage, &pool, count, burst, rounds);
+        let found = reserve(stage, &pool, Loop::Library, count, burst, rounds);
         report.add(&format!("embedded/reserve/{count}"), 1.15, found);
     }
+    let found = reserve(stage, &pool, Loop::Inlined, 1, 8, 201);
+    report.note("embedded, 1 against inlined system calls", found);
     drop((held, list));
 }
 
@@ -39,7 +44,7 @@ pub(crate) fn measure(stage: &Stage, report: &mut Report) {
 fn on_disk(stage: &Stage, pool: &Pool, report: &mut Report) {
     let _held = pool.acquire(&other()).expect("a free port");
     for (count, burst) in [(1, 8), (16, 2)] {
-        let found = reserve(stage, pool, count, burst, 201);
+        let found = reserve(stage, pool, Loop::Library, count, burst, 201);
         report.note(&format!("embedded, {count} listed on disk"), found);
     }
 }
@@ -74,8 +79,48 @@ impl Drop for ListInMemory {
     }
 }
 
+/// How the bare loop makes its system calls.
+#[derive(Clone, Copy)]
+enum Loop {
+    /// By the C library, as programs do.
+    Library,
+    /// By instructions of its own, as the library makes those of a hold.
+    Inlined,
+}
+
+impl Loop {
+    fn bind_to(self, port: Port) -> OwnedFd {
+        let address = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port.number(), 0, 0);
+        match self {
+            Loop::Library => {
+                let socket = Socket::new(Domain::IPV6, Type::STREAM, None).expect("socket");
+                while let Err(error) = socket.bind(&address.into()) {
+                    assert_eq!(error.kind(), ErrorKind::AddrInUse, "bind to port {port}");
+                }
+                socket.into()
+            }
+            Loop::Inlined => {
+                let family = AddressFamily::INET6;
+                let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+                let socket = socket.expect("socket");
+                while let Err(error) = bind(&socket, &address) {
+                    assert_eq!(error, Errno::ADDRINUSE, "bind to port {port}");
+                }
+                socket
+            }
+        }
+    }
+}
+
 /// A reservation of TCP ports, made and released, against as many sockets bound and closed.
-fn reserve(stage: &Stage, pool: &Pool, count: u16, burst: u32, rounds: usize) -> Comparison {
+fn reserve(
+    stage: &Stage,
+    pool: &Pool,
+    kind: Loop,
+    count: u16,
+    burst: u32,
+    rounds: usize,
+) -> Comparison {
     let block = range(POOL_FIRST + 1, count);
     let request = Request {
         transports: Transports::from(Transport::Tcp),
@@ -92,19 +137,7 @@ fn reserve(stage: &Stage, pool: &Pool, count: u16, burst: u32, rounds: usize) ->
         }
     });
     let bare = Subject::new(Side::Unguarded, burst, || {
-        let sockets: Vec<_> = block
-            .ports()
-            .map(|port| {
-                let family = AddressFamily::INET6;
-                let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None);
-                let socket = socket.expect("socket");
-                let address = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port.number(), 0, 0);
-                while let Err(error) = bind(&socket, &address) {
-                    assert_eq!(error, Errno::ADDRINUSE, "bind to port {port}");
-                }
-                socket
-            })
-            .collect();
+        let sockets: Vec<_> = block.ports().map(|port| kind.bind_to(port)).collect();
         drop(sockets);
     });
     compare_in(rounds, stage, measured, bare)
