@@ -187,10 +187,8 @@ impl Pools {
 
     pub(crate) fn remove(&self, cookie: u64) -> Result<bool, Failed> {
         let first = FirstPool::open(&self.run)?;
-        if first.cookie == cookie
-            && let Some(config) = self.config(cookie)?
-        {
-            first.write(0, &config)?;
+        if first.cookie == cookie {
+            first.clear()?;
         }
         self.table
             .delete(&cookie.to_ne_bytes())
@@ -287,6 +285,15 @@ impl FirstPool {
         }
         self.write(0, config)?;
         Ok(membarrier(MembarrierCommand::Global).is_ok())
+    }
+
+    /// Makes the entry nobody's. The pool stays in it: programs may be reading it.
+    fn clear(&self) -> Result<(), Failed> {
+        let what = || "clear the first pool".to_owned();
+        let mut bytes = [0; POOL_SIZE + 8];
+        self.map.lookup(&[0; 4], &mut bytes).step(what)?;
+        bytes[POOL_SIZE..].fill(0);
+        self.map.update(&[0; 4], &bytes).step(what)
     }
 
     fn write(&self, cookie: u64, config: &PoolConfig) -> Result<(), Failed> {

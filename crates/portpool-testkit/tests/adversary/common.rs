@@ -29,6 +29,14 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Kind; 3] = [Kind::Tcp, Kind::Udp, Kind::Mptcp];
 
+    /// The usual kind of a transport.
+    pub(crate) fn of(transport: Transport) -> Kind {
+        match transport {
+            Transport::Tcp => Kind::Tcp,
+            Transport::Udp => Kind::Udp,
+        }
+    }
+
     pub(crate) fn transport(self) -> Transport {
         match self {
             Kind::Tcp | Kind::Mptcp => Transport::Tcp,

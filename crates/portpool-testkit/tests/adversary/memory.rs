@@ -38,10 +38,7 @@ fn a_socket_that_finds_no_free_slot_is_counted_and_associated_all_the_same() {
         let pool = arena.pool();
         marks::fill_slots(arena);
         for transport in Transport::ALL {
-            let kind = match transport {
-                Transport::Tcp => Kind::Tcp,
-                Transport::Udp => Kind::Udp,
-            };
+            let kind = Kind::of(transport);
             let block = claim_range(&pool, transport, 20_000, 2).expect("claim");
             let consumers: Vec<Socket> = (0..2)
                 .map(|_| {
@@ -96,10 +93,7 @@ fn a_socket_without_option_memory_acquires_and_associates_nothing() {
         let pool = arena.pool();
         marks::fill_slots(arena);
         for transport in Transport::ALL {
-            let kind = match transport {
-                Transport::Tcp => Kind::Tcp,
-                Transport::Udp => Kind::Udp,
-            };
+            let kind = Kind::of(transport);
             let block = claim_range(&pool, transport, 20_000, 4).expect("claim");
             let socket = exhausted(kind);
             match block.associate(&socket) {
