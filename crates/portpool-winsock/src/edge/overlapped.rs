@@ -48,7 +48,7 @@ impl Structure {
         Ok(handle & !1)
     }
 
-    /// The status, and the bytes of output once that is not [`PENDING`]: for [`operations::look`].
+    /// The status, and the bytes of output once that is not [`PENDING`]: for [`look`](crate::engine::operations::look).
     pub(crate) fn read(self) -> Result<(u64, u64), Code> {
         let status = u64::from_ne_bytes(self.0.read()?);
         let bytes = u64::from_ne_bytes(self.0.from(8).read()?);
