@@ -47,6 +47,8 @@ void start_pending(struct operation *operation, SOCKET socket, unsigned port, WS
     EXPECT_EQUAL(operation->code, WSA_IO_PENDING);
 }
 
+int has_completed(struct operation *operation) { return HasOverlappedIoCompleted(&operation->overlapped); }
+
 int outcome(struct operation *operation, DWORD *bytes) {
     unsigned long long deadline = milliseconds() + 20000;
     DWORD flags = 77, count = 0;
@@ -73,7 +75,7 @@ void case_84(void) {
     EXPECT_EQUAL(bytes, 16);
     EXPECT_EQUAL(flags, 0);
     EXPECT(TOKEN_OF(one.instance) != 0);
-    EXPECT(HasOverlappedIoCompleted(&one.overlapped));
+    EXPECT(has_completed(&one));
     EXPECT_EQUAL(one.overlapped.InternalHigh, 16);
     if (one.code == 0) EXPECT_EQUAL(one.bytes, 16);
     /* The same answer again. */
@@ -87,7 +89,7 @@ void case_85(void) {
     WSASetLastError(0);
     EXPECT(!WSAGetOverlappedResult(one.socket, &one.overlapped, &bytes, FALSE, &flags));
     EXPECT_EQUAL(WSAGetLastError(), WSA_IO_INCOMPLETE);
-    EXPECT(!HasOverlappedIoCompleted(&one.overlapped));
+    EXPECT(!has_completed(&one));
     continue_keeper();
     EXPECT_EQUAL(outcome(&one, &bytes), 0);
     detail("%d, then %u bytes", WSA_IO_INCOMPLETE, (unsigned)bytes);
@@ -224,7 +226,7 @@ void case_94(void) {
     start_pending(&one, made, EPHEMERAL_PORT + 40, event, NULL);
     EXPECT_EQUAL(closesocket(made), 0);
     EXPECT_EQUAL(WSAWaitForMultipleEvents(1, &event, TRUE, 20000, FALSE), WSA_WAIT_EVENT_0);
-    EXPECT(HasOverlappedIoCompleted(&one.overlapped));
+    EXPECT(has_completed(&one));
     continue_keeper();
     EXPECT_EQUAL(ask("bind 4 tcp loopback %d plain", EPHEMERAL_PORT + 40).code, 0);
     /* The routine says with what. */

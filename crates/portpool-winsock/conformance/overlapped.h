@@ -33,6 +33,9 @@ void start(struct operation *operation, SOCKET socket, unsigned port, unsigned c
 void start_pending(struct operation *operation, SOCKET socket, unsigned port, WSAEVENT event,
                    LPWSAOVERLAPPED_COMPLETION_ROUTINE routine);
 
+/* Looks at its state, as a program may at any time. */
+int has_completed(struct operation *operation);
+
 /* Waits for its end without events or routines; 0 or its code. */
 int outcome(struct operation *operation, DWORD *bytes);
 

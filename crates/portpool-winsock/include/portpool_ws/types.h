@@ -142,7 +142,8 @@ typedef struct _SECURITY_ATTRIBUTES {
 } SECURITY_ATTRIBUTES, *PSECURITY_ATTRIBUTES, *LPSECURITY_ATTRIBUTES;
 
 #define STATUS_PENDING ((DWORD)0x00000103)
-#define HasOverlappedIoCompleted(overlapped) ((DWORD)(overlapped)->Internal != STATUS_PENDING)
+#define HasOverlappedIoCompleted(overlapped) \
+    ((DWORD)__atomic_load_n(&(overlapped)->Internal, __ATOMIC_ACQUIRE) != STATUS_PENDING)
 
 #define INVALID_HANDLE_VALUE ((HANDLE)(LONG_PTR)-1)
 

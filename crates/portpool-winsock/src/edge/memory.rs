@@ -76,17 +76,11 @@ impl Bytes {
         }
         let mut text = Vec::new();
         while text.len() < TEXT_LEN_MAX {
-            let address = self.address.wrapping_add(text.len());
-            // No further than what is in one page: the next one may not be there.
-            let mut chunk = [0; TEXT_CHUNK];
-            let len = TEXT_CHUNK - address % TEXT_CHUNK;
-            copy(Direction::In, address, chunk.as_mut_ptr(), len)?;
-            match chunk[..len].iter().position(|byte| *byte == 0) {
-                Some(end) => {
-                    text.extend_from_slice(&chunk[..end]);
-                    return CString::new(text).map_err(|_| Code::INVAL);
-                }
-                None => text.extend_from_slice(&chunk[..len]),
+            // Byte by byte: what is behind the end is not there, or somebody else's, as tools that find
+            // memory errors know.
+            match self.from(text.len()).read()? {
+                [0] => return CString::new(text).map_err(|_| Code::INVAL),
+                [byte] => text.push(byte),
             }
         }
         Err(Code::INVAL)
@@ -222,8 +216,6 @@ fn vector(base: usize, len: usize) -> libc::iovec {
     }
 }
 
-/// A divisor of the size of a page.
-const TEXT_CHUNK: usize = 256;
 /// Longer than any name or address.
 const TEXT_LEN_MAX: usize = 8192;
 

@@ -2,7 +2,10 @@
 
 use std::{
     ffi::{c_int, c_void},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
 };
 
 use portpool::Block;
@@ -25,11 +28,18 @@ impl Structure {
     /// Of an OVERLAPPED.
     pub(crate) const SIZE: usize = 32;
 
+    /// One for a new operation.
+    ///
     /// # Errors
     /// [`Code::FAULT`] if it cannot be written.
     pub(crate) fn new(bytes: Bytes) -> Result<Structure, Code> {
         bytes.probe::<{ Structure::SIZE }>()?;
         Ok(Structure(bytes))
+    }
+
+    /// One that may be of a pending operation: to probe it could undo a completion that comes meanwhile.
+    pub(crate) fn of_operation(bytes: Bytes) -> Structure {
+        Structure(bytes)
     }
 
     /// The event to signal: the lowest bit of the member says something else.
@@ -38,7 +48,7 @@ impl Structure {
         Ok(handle & !1)
     }
 
-    /// The status, and the bytes of output once that is not [`PENDING`].
+    /// The status, and the bytes of output once that is not [`PENDING`]: for [`look`](crate::engine::operations::look).
     pub(crate) fn read(self) -> Result<(u64, u64), Code> {
         let status = u64::from_ne_bytes(self.0.read()?);
         let bytes = u64::from_ne_bytes(self.0.from(8).read()?);
@@ -56,7 +66,8 @@ impl Structure {
             Err(code) => (u64::from(code.number().unsigned_abs()), 0),
         };
         let _ = self.0.from(8).write(&bytes.to_ne_bytes());
-        // Last: who sees that it is not pending may read all the rest.
+        // Last: who sees that it is not pending may read all the rest, the output, too.
+        fence(Ordering::Release);
         let _ = self.0.write(&status.to_ne_bytes());
     }
 

@@ -64,18 +64,18 @@ pub(super) unsafe fn get(
 ) -> Result<(), Code> {
     sockets::find(socket)?;
     // SAFETY: nothing is written to it here.
-    let structure = Structure::new(unsafe { Bytes::new(structure, Structure::SIZE) })?;
+    let structure = Structure::of_operation(unsafe { Bytes::new(structure, Structure::SIZE) });
     // SAFETY: as the caller says.
     let count = unsafe { Bytes::new(count, size_of::<u32>()) };
     // SAFETY: as the caller says.
     let flags = unsafe { Bytes::new(flags, size_of::<u32>()) };
     count.probe::<4>()?;
     flags.probe::<4>()?;
-    let (status, bytes) = match structure.read()? {
+    let (status, bytes) = match operations::look(|| structure.read())? {
         (PENDING, _) if !waits => return Err(Code::IO_INCOMPLETE),
         (PENDING, _) => {
             await_end(structure)?;
-            structure.read()?
+            operations::look(|| structure.read())?
         }
         done => done,
     };
@@ -93,7 +93,7 @@ pub(super) unsafe fn get(
 fn await_end(structure: Structure) -> Result<(), Code> {
     let Some(operation) = operations::find(structure.address()) else {
         // It may have ended just now. What is still pending then was never started here.
-        return match structure.read()? {
+        return match operations::look(|| structure.read())? {
             (PENDING, _) => Err(Code::INVALID_PARAMETER),
             _ => Ok(()),
         };

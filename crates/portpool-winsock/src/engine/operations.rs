@@ -138,6 +138,12 @@ pub(crate) fn cancel_some(
     }
 }
 
+/// Looks at a structure while no pending operation completes: who finds one done finds all of its result.
+pub(crate) fn look<T>(look: impl FnOnce() -> T) -> T {
+    let _registry = registry();
+    look()
+}
+
 /// The pending operation with this structure.
 pub(crate) fn find(structure: usize) -> Option<Arc<Operation>> {
     let pending = registry().pending.clone();

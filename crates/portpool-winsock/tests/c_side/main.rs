@@ -6,4 +6,5 @@ mod conformance;
 mod install;
 mod keeper;
 mod memory;
+mod races;
 mod toolchain;

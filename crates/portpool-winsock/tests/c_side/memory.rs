@@ -1,5 +1,5 @@
 //! What must hold of memory: no argument crashes a call, no thread harms another, and the tools that look
-//! for errors find none. `scripts/sanitize-c` looks into the Rust side as well.
+//! for errors find none. Races are in `races`; `scripts/sanitize-c address` looks into the Rust side as well.
 
 use std::path::PathBuf;
 
@@ -109,18 +109,18 @@ mod as_root {
 }
 
 /// A program beside this file, with what it stands on.
-fn program(bench: &Bench, sources: &[&str], flags: &[&str]) -> PathBuf {
+pub(crate) fn program(bench: &Bench, sources: &[&str], flags: &[&str]) -> PathBuf {
     let name = sources[0].rsplit('/').next().unwrap_or_default();
     bench.program(name.trim_end_matches(".c"), Language::C, sources, flags)
 }
 
-const FUZZ: &[&str] = &[
+pub(crate) const FUZZ: &[&str] = &[
     "tests/c_side/fuzz.c",
     "conformance/suite.c",
     "conformance/process.c",
 ];
 
-const STORM: &[&str] = &[
+pub(crate) const STORM: &[&str] = &[
     "tests/c_side/storm.c",
     "conformance/overlapped.c",
     "conformance/suite.c",

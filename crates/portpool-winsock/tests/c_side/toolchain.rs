@@ -19,17 +19,24 @@ pub(crate) enum Language {
 /// A folder with programs and a copy of the library, open to every user.
 pub(crate) struct Bench {
     folder: TempDir,
+    /// What programs must be built with to go with the library.
+    flags: &'static [&'static str],
 }
 
 impl Bench {
     pub(crate) fn new() -> Bench {
+        Bench::of(&built("libportpool_winsock.so"), &[])
+    }
+
+    /// Of another build of the library.
+    pub(crate) fn of(library: &Path, flags: &'static [&'static str]) -> Bench {
         let folder = tempfile::Builder::new().prefix("portpool-c-").tempdir();
         let folder = folder.expect("a folder for programs");
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder.path(), open).expect("open the folder");
-        let library = folder.path().join("libportpool_winsock.so");
-        fs::copy(built("libportpool_winsock.so"), library).expect("copy the library");
-        Bench { folder }
+        let copy = folder.path().join("libportpool_winsock.so");
+        fs::copy(library, copy).expect("copy the library");
+        Bench { folder, flags }
     }
 
     /// Where programs and library are.
@@ -47,7 +54,8 @@ impl Bench {
     ) -> PathBuf {
         let program = self.path().join(name);
         let mut command = compiler(language);
-        command.args(flags).arg("-o").arg(&program);
+        command.args(self.flags).args(flags);
+        command.arg("-o").arg(&program);
         command.args(sources.iter().map(|source| root().join(source)));
         command.arg("-L").arg(self.path()).arg("-lportpool_winsock");
         run(command.arg("-pthread"));
@@ -57,7 +65,7 @@ impl Bench {
     /// Builds a program written for Windows, with the very command that users are told.
     pub(crate) fn windows_program(&self, name: &str) {
         let mut command = Command::new("c++");
-        command.arg("-DPORTPOOL_MSVC_COMPAT");
+        command.args(self.flags).arg("-DPORTPOOL_MSVC_COMPAT");
         command.arg("-I").arg(root().join("include"));
         command.arg(root().join(format!("../../examples/winsock/{name}.cpp")));
         command.arg("-o").arg(self.path().join(name));

@@ -9,7 +9,9 @@ mod as_root {
     use crate::keeper::with_keeper;
 
     fn run(part: &str) {
-        let program = GCC.build(&c_source("pending.c"), &["-Wall", "-Wextra", "-Werror"]);
+        // Optimised, as a program is that would spin for ever on what it read once.
+        let options = ["-O2", "-Wall", "-Wextra", "-Werror"];
+        let program = GCC.build(&c_source("pending.c"), &options);
         let rounds = Size::asked().pick(8, 400);
         let mut command = program.command();
         command.env("ROUND_COUNT", rounds.to_string());
@@ -49,6 +51,11 @@ mod as_root {
     #[test]
     fn a_forked_child_has_no_pending_operations_and_leaves_its_parents_alone() {
         in_arena!(|arena| with_keeper(arena, || run("fork")));
+    }
+
+    #[test]
+    fn a_program_that_spins_on_the_state_sees_the_operation_end() {
+        in_arena!(|arena| with_keeper(arena, || run("spin")));
     }
 
     #[test]

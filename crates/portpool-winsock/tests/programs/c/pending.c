@@ -410,6 +410,20 @@ static void forked(void)
     CHECK(WSAGetOverlappedResult(s, &op.overlapped, &transferred, TRUE, &flags) && transferred == 16);
 }
 
+/* Nothing in the loop could change the state, as far as the compiler knows. */
+static void spin(void)
+{
+    struct operation op;
+    SOCKET s = tcp();
+    prepare(&op, 40800);
+    issue(s, &op, NULL);
+    tell("grant", 40800);
+    alarm(60);
+    while (!HasOverlappedIoCompleted(&op.overlapped)) {
+    }
+    CHECK(op.overlapped.Internal == 0 && op.out.Reservation.StartPort == htons(40800));
+}
+
 static void nobody(void)
 {
     struct operation op;
@@ -429,7 +443,7 @@ int main(int argc, char **argv)
         void (*run)(void);
     } parts[] = {{"event", with_event}, {"routine", with_routine}, {"cancel", cancel},
                  {"synchronous", synchronous}, {"provider", provider}, {"stress", stress},
-                 {"fork", forked}, {"nobody", nobody}};
+                 {"fork", forked}, {"spin", spin}, {"nobody", nobody}};
     size_t i;
     CHECK(argc == 2);
     start();
