@@ -1,5 +1,7 @@
 //! What is committed, read back.
 
+use std::fs;
+
 use portpool_core::{Token, Transport};
 use portpool_keeper::store::{Block, Change, Records, Sqlite, Store, StoreError};
 
@@ -56,6 +58,27 @@ fn deleting_and_naming_anew_match_exactly_these_ports() {
     store.commit(&[delete(Transport::Tcp)]).expect("delete");
     store.commit(&[delete(Transport::Udp)]).expect("delete");
     assert_eq!(place.read().blocks, []);
+}
+
+/// A log that has to grow costs each commit its new length; one that is written over again does not.
+#[test]
+fn the_log_of_a_store_that_stays_open_stays_small() {
+    let place = Place::new();
+    let mut store = place.open();
+    let log = place.state.path().join("store.sqlite-wal");
+    let mut longest = 0;
+    for _ in 0..200 {
+        for change in [
+            Change::AddBlock(block(Transport::Tcp, "5000")),
+            Change::DeleteBlock(Transport::Tcp, range("5000")),
+        ] {
+            store.commit(&[change]).expect("commit");
+            longest = longest.max(fs::metadata(&log).expect("a log").len());
+        }
+    }
+    // Each commit writes two pages of 4 KiB at least: that is 3 MiB in all.
+    assert!((8_192..512 * 1024).contains(&longest), "{longest}");
+    assert_eq!(place.read(), Records::default());
 }
 
 #[test]
