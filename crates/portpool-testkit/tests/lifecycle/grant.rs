@@ -12,7 +12,8 @@ use portpool::{
     Want,
 };
 use portpool_kernel::{
-    AttachOptions, Reason, attach, detach, keep_exactly, kept_for, let_go, make_grantable,
+    AttachOptions, KeptClear, Reason, attach, detach, keep_exactly, kept_for, let_go,
+    make_grantable,
 };
 use portpool_testkit::{Arena, Size, in_arena, in_bare_arena};
 
@@ -101,6 +102,70 @@ fn a_live_block_stays_kept_clear_when_the_ephemeral_range_is_widened_over_it() {
         })
         .expect("attach");
         assert!(covers("20000-20999"), "{}", reserved());
+    });
+}
+
+/// A persistent block in the pool's ranges is not entered for its own sake: the ranges keep it clear. Those
+/// may change, also where attach knows nothing of records.
+#[test]
+fn a_persistent_block_stays_kept_clear_when_the_pool_gets_other_ranges() {
+    in_arena!(|arena| {
+        let (run, ports) = (arena.run(), set("40000-40003"));
+        let attach_with = |ranges: &str| {
+            attach(&AttachOptions {
+                ranges: Some(set(ranges)),
+                ..arena.options()
+            })
+            .expect("attach");
+        };
+        let noted = || kept_for(run, Reason::Persistent).expect("look");
+        attach_with("40000-40999");
+        let mut kept_clear = KeptClear::open(run).expect("open");
+        assert!(kept_clear.is_attached(&ports).expect("look"));
+        make_grantable(run, Reason::Persistent, &ports).expect("make grantable");
+        assert_eq!(noted(), RangeSet::new());
+        let pool = arena.pool();
+        let range = "40000-40003".parse().expect("range");
+        let token = pool.new_persistent_token().expect("token");
+        pool.install_persistent(Transport::Tcp, range, token, None)
+            .expect("install");
+
+        attach_with("20000-20999");
+        assert!(covers("40000-40003"), "{}", reserved());
+        assert!(!covers("40004"), "{}", reserved());
+        assert_eq!(noted(), ports);
+        assert!(!kept_clear.is_attached(&ports).expect("look"));
+
+        attach_with("40000-40999");
+        assert_eq!(noted(), RangeSet::new());
+        assert!(kept_clear.is_attached(&ports).expect("look"));
+        pool.remove_persistent(Transport::Tcp, range)
+            .expect("remove");
+        let_go(run, Reason::Persistent, &ports).expect("let go");
+        assert!(covers("40000-40003"), "{}", reserved());
+        attach_with("20000-20999");
+        assert!(!covers("40000"), "{}", reserved());
+    });
+}
+
+#[test]
+fn what_the_pool_keeps_clear_is_asked_of_the_sysctl_as_it_is() {
+    in_arena!(|arena| {
+        let (run, ports) = (arena.run(), set("20000-20003"));
+        let mut kept_clear = KeptClear::open(run).expect("open");
+        let mut is_attached = |ports: &str| kept_clear.is_attached(&set(ports)).expect("look");
+        assert!(is_attached("20000-20003"));
+        assert!(!is_attached("40000-40003"));
+        assert!(!is_attached("32767-32768"));
+        // Also where what is missing is something else.
+        fs::write(RESERVED, "20000-20003\n").expect("write the sysctl");
+        assert!(!is_attached("20000-20003"));
+        make_grantable(run, Reason::Persistent, &ports).expect("mend");
+        assert!(is_attached("20000-20003"));
+        detach(run, false).expect("detach");
+        assert!(!is_attached("20000-20003"));
+        arena.attach();
+        assert!(is_attached("20000-20003"));
     });
 }
 
