@@ -11,6 +11,7 @@ use portpool::{
     Caller, Pool, Port, PortRange, RangeSet, Refusal, Request, Reservation, Transport, Transports,
     Want,
 };
+use portpool_keeper::{Admin, AdminError, StateDir, admin::Persist};
 use portpool_kernel::{
     AttachOptions, KeptClear, Reason, attach, detach, keep_exactly, kept_for, let_go,
     make_grantable,
@@ -144,6 +145,56 @@ fn a_persistent_block_stays_kept_clear_when_the_pool_gets_other_ranges() {
         let_go(run, Reason::Persistent, &ports).expect("let go");
         assert!(covers("40000-40003"), "{}", reserved());
         attach_with("20000-20999");
+        assert!(!covers("40000"), "{}", reserved());
+    });
+}
+
+/// An attach that knows nothing of records takes no turns with whoever administrates.
+#[test]
+fn a_block_made_while_the_pool_gets_other_ranges_is_kept_clear_or_refused() {
+    in_arena!(|arena: &Arena| {
+        let state = arena.run().path().parent().expect("a directory around it");
+        let state = StateDir::new(state.join("state"));
+        let mut admin = Admin::open(arena.run(), &state).expect("open");
+        let block = Persist {
+            transports: Transports::Tcp,
+            range: "40000-40003".parse().expect("range"),
+            group: None,
+            note: None,
+        };
+        let is_over = AtomicBool::new(false);
+        let (mut made, mut refused) = (0, 0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for ranges in ["40000-40999", "20000-20999"].repeat(Size::asked().pick(2, 50)) {
+                    let options = AttachOptions {
+                        ranges: Some(set(ranges)),
+                        ..arena.options()
+                    };
+                    attach(&options).expect("attach");
+                }
+                is_over.store(true, Ordering::Relaxed);
+            });
+            while !is_over.load(Ordering::Relaxed) {
+                match admin.persist(&block) {
+                    Ok(_) => {
+                        made += 1;
+                        assert!(covers("40000-40003"), "{}", reserved());
+                        let ended = admin.unpersist(block.transports, block.range);
+                        ended.expect("unpersist");
+                    }
+                    Err(AdminError::Kernel(error)) => {
+                        refused += 1;
+                        assert_eq!(error.refusal(), Some(Refusal::Ephemeral));
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        println!("{made} made, {refused} refused");
+        assert!(made > 0);
+        // Nobody has anything any more.
+        keep_exactly(arena.run(), Reason::Granted, &RangeSet::new()).expect("let go");
         assert!(!covers("40000"), "{}", reserved());
     });
 }
