@@ -68,7 +68,7 @@ pub(crate) struct Options {
     quick: bool,
 
     /// How long one kernel may take from boot to power-off
-    #[arg(long, default_value_t = 1200)]
+    #[arg(long, default_value_t = 3600)]
     timeout_seconds: u64,
 
     /// Processors of the guest

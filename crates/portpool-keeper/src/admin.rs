@@ -229,8 +229,8 @@ impl<S: Store, K: InForce> Admin<S, K> {
             Some(lock) => Some(lock.begin().map_err(failed())?),
             None => None,
         };
-        let is_clean = turn.as_ref().map_or(Ok(true), lock::Turn::is_clean);
-        if self.is_unfinished || !is_clean.map_err(failed())? {
+        let is_clean = turn.as_ref().is_none_or(lock::Turn::is_clean);
+        if self.is_unfinished || !is_clean {
             mended(self.work.reconcile()?);
             self.is_unfinished = false;
         }

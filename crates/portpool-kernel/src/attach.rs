@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use portpool_core::{
     Limits, PortRange, RangeSet,
-    abi::{PoolConfig, PoolState, RANGE_COUNT_MAX},
+    abi::{PoolConfig, PoolState, RANGE_COUNT_MAX, Tenure},
 };
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     ledger::{Entries, Ledger, Reason},
     mounts,
     namespace::{NetNamespace, default_ranges},
-    pool::Pools,
+    pool::{PoolMaps, Pools},
     programs::Programs,
     reap, sysctl,
 };
@@ -159,7 +159,10 @@ fn steps(
     let mut ledger = Ledger::open(run, namespace.cookie)?;
     // Of a pool that is gone only the sysctl may be left.
     let present = match before.is_some() {
-        true => grant::without_lost_windows(&ledger, &maps, &sysctl::reserved()?)?,
+        true => {
+            let entries = grant::without_lost_windows(&ledger, &maps, &sysctl::reserved()?)?;
+            with_blocks(entries, &maps)?
+        }
         false => Entries::default(),
     };
     let entries = entries(present, &pool.ranges, put_back.as_ref())?;
@@ -234,7 +237,19 @@ fn entries(
             .with(Reason::Persistent, put_back.persistent.clone())
             .with(Reason::Excluded, put_back.excluded.clone());
     }
-    Ok(entries.with(Reason::Attached, attached))
+    Ok(grant::noted(entries.with(Reason::Attached, attached)))
+}
+
+/// With all persistent blocks that are in force: of those that the pool kept clear in any case, with the
+/// ranges it had, there is no note.
+fn with_blocks(entries: Entries, maps: &PoolMaps) -> Result<Entries, Failed> {
+    let records = maps.records()?;
+    let blocks = records
+        .iter()
+        .filter(|record| record.tenure != Tenure::Runtime)
+        .map(|record| record.range);
+    let persistent = entries.of(Reason::Persistent).union(&blocks.collect());
+    Ok(entries.with(Reason::Persistent, persistent))
 }
 
 fn warnings(options: &AttachOptions, cgroup: &Cgroup) -> Vec<String> {

@@ -5,6 +5,8 @@
 //! port is no longer granted before its entry goes, and the entry of a port that somebody has by then
 //! stays.
 
+use std::fs::File;
+
 use portpool_core::RangeSet;
 use rustix::thread::{MembarrierCommand, membarrier};
 
@@ -12,7 +14,7 @@ use crate::{
     error::{Error, Failed},
     files::RunDir,
     held,
-    ledger::{Entries, Ledger, Reason},
+    ledger::{Entries, Ledger, Page, Reason},
     mounts,
     namespace::NetNamespace,
     pool::{PoolMaps, Pools},
@@ -48,7 +50,9 @@ pub fn keep_exactly(run: &RunDir, reason: Reason, ports: &RangeSet) -> Result<()
     change(run, reason, |_| ports.clone())
 }
 
-/// The ports that are kept clear for a reason.
+/// The ports that are kept clear for a reason. For [`Reason::Persistent`] that is what
+/// [`Reason::Attached`] does not have: those ports are kept clear in any case, and a note of them
+/// would have to be written with each block, the longer the more there are.
 ///
 /// # Errors
 /// [`Error::NotAttached`], or if the note of it cannot be read.
@@ -59,6 +63,45 @@ pub fn kept_for(run: &RunDir, reason: Reason) -> Result<RangeSet, Error> {
     let _lock = run.lock()?;
     let ledger = Ledger::open(run, NetNamespace::current()?.cookie)?;
     Ok(ledger.entries().of(reason).clone())
+}
+
+/// What is kept from automatic choice in one network namespace, kept open to be asked often.
+#[derive(Debug)]
+pub struct KeptClear {
+    page: Page,
+    reserved: File,
+}
+
+impl KeptClear {
+    /// That of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// Any step that fails.
+    pub fn open(run: &RunDir) -> Result<KeptClear, Failed> {
+        Ok(KeptClear {
+            page: Page::of(run, NetNamespace::current()?.cookie),
+            reserved: sysctl::open_reserved()?,
+        })
+    }
+
+    /// Whether the pool keeps these ports from automatic choice for as long as it is attached, and all
+    /// that is entered is in the sysctl: then [`make_grantable`] has nothing to do for a persistent
+    /// block. False where no pool is attached.
+    ///
+    /// This takes no lock. Whoever attaches with other ranges meanwhile takes ports out of the sysctl
+    /// before he looks who has them, and the kernel grants none that is not in it.
+    ///
+    /// # Errors
+    /// If ledger or sysctl cannot be read.
+    pub fn is_attached(&mut self, ports: &RangeSet) -> Result<bool, Failed> {
+        let Some(ledger) = self.page.read()? else {
+            return Ok(false);
+        };
+        Ok(ports
+            .difference(ledger.entries.of(Reason::Attached))
+            .is_empty()
+            && ledger.is_in_force(&sysctl::reserved_in(&self.reserved)?))
+    }
 }
 
 fn change(
@@ -80,6 +123,7 @@ fn change(
     let now = sysctl::reserved()?;
     let before = without_lost_windows(&ledger, &maps, &now)?;
     let entries = before.clone().with(reason, edit(before.of(reason)));
+    let entries = noted(entries);
     let is_in_force = ledger.is_in_force(&now);
     if entries == before && is_in_force {
         return Ok(());
@@ -188,6 +232,14 @@ fn needing_sweep(ledger: &Ledger, maps: &PoolMaps, before: &Entries) -> Result<R
 fn newly_granted(entries: &Entries, before: &Entries) -> RangeSet {
     let granted = entries.of(Reason::Granted);
     granted.difference(before.of(Reason::Granted))
+}
+
+/// What is noted of entries: see [`kept_for`].
+pub(crate) fn noted(entries: Entries) -> Entries {
+    let beyond = entries
+        .of(Reason::Persistent)
+        .difference(entries.of(Reason::Attached));
+    entries.with(Reason::Persistent, beyond)
 }
 
 /// What everybody may claim.

@@ -15,7 +15,11 @@ pub(crate) mod model;
 mod plan;
 mod state;
 
-use std::{fs, io};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+};
 
 use portpool_core::RangeSet;
 
@@ -41,7 +45,7 @@ impl Ledger {
             run: run.clone(),
             cookie,
         };
-        let state = book.read()?;
+        let state = book.read()?.map(|(_, state)| state).unwrap_or_default();
         Ok(Ledger { book, state })
     }
 
@@ -56,10 +60,9 @@ impl Ledger {
         self.state.done.difference(now)
     }
 
-    /// Whether the sysctl, which is `now`, has all that is entered and nothing of ours beyond.
+    /// As [`State::is_in_force`].
     pub(crate) fn is_in_force(&self, now: &RangeSet) -> bool {
-        let wanted = self.state.entries.all();
-        self.state.may == wanted && wanted.difference(now).is_empty()
+        self.state.is_in_force(now)
     }
 
     /// Ports that [`change`](Ledger::change) would open to automatic choice, now that the sysctl is `now`.
@@ -97,6 +100,33 @@ impl Ledger {
     }
 }
 
+/// The ledger as it was last written, to be read often, without the lock: it is put in its place whole.
+#[derive(Debug)]
+pub(crate) struct Page {
+    book: Book,
+    last: Option<(File, State)>,
+}
+
+impl Page {
+    pub(crate) fn of(run: &RunDir, cookie: u64) -> Page {
+        let run = run.clone();
+        Page {
+            book: Book { run, cookie },
+            last: None,
+        }
+    }
+
+    /// What is in it now; nothing where there is none.
+    pub(crate) fn read(&mut self) -> Result<Option<&State>, Failed> {
+        // Another one in its place leaves the file that was read without a name.
+        let is_last = |(file, _): &(File, State)| file.metadata().is_ok_and(|it| it.nlink() > 0);
+        if !self.last.as_ref().is_some_and(is_last) {
+            self.last = self.book.read()?;
+        }
+        Ok(self.last.as_ref().map(|(_, state)| state))
+    }
+}
+
 /// Removes the ledger of a namespace whose sysctl is gone or has nothing of ours.
 pub(crate) fn forget(run: &RunDir, cookie: u64) -> Result<(), Failed> {
     let path = run.ledger(cookie);
@@ -118,21 +148,25 @@ trait World {
     fn note(&mut self, state: &State) -> Result<(), Failed>;
 }
 
+#[derive(Debug)]
 struct Book {
     run: RunDir,
     cookie: u64,
 }
 
 impl Book {
-    fn read(&self) -> Result<State, Failed> {
+    /// The file and what is in it, if there is one.
+    fn read(&self) -> Result<Option<(File, State)>, Failed> {
         let path = self.run.ledger(self.cookie);
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
-            text => text.step(|| format!("read {}", path.display()))?,
+        let what = || format!("read {}", path.display());
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.step(what)?,
         };
-        text.parse()
-            .map_err(io::Error::other)
-            .step(|| format!("read {}", path.display()))
+        let mut text = String::new();
+        file.read_to_string(&mut text).step(what)?;
+        let state = text.parse().map_err(io::Error::other).step(what)?;
+        Ok(Some((file, state)))
     }
 }
 

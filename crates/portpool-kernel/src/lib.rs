@@ -33,6 +33,6 @@ pub use diag::{SilentSocket, silent_tcp_sockets};
 pub use doctor::{Finding, Verdict, doctor};
 pub use error::{Error, Failed};
 pub use files::RunDir;
-pub use grant::{keep_exactly, kept_for, let_go, make_grantable};
+pub use grant::{KeptClear, keep_exactly, kept_for, let_go, make_grantable};
 pub use ledger::Reason;
 pub use namespace::{NetNamespace, default_ranges};

@@ -11,8 +11,19 @@ const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// `net.ipv4.ip_local_reserved_ports`: ports that automatic choice never takes.
 pub(crate) fn reserved() -> Result<RangeSet, Failed> {
+    reserved_in(&open_reserved()?)
+}
+
+/// Its file, to be read often: always that of the network namespace of the thread that opened it.
+pub(crate) fn open_reserved() -> Result<File, Failed> {
+    File::open(RESERVED).step(|| format!("read {RESERVED}"))
+}
+
+/// What is in it now.
+pub(crate) fn reserved_in(file: &File) -> Result<RangeSet, Failed> {
     let what = || format!("read {RESERVED}");
-    read(RESERVED)?.parse().map_err(io::Error::other).step(what)
+    let text = read_whole(file).step(what)?;
+    text.parse().map_err(io::Error::other).step(what)
 }
 
 /// Makes it this set. A long one takes several writes, and what is not in the first is missing until

@@ -2,7 +2,7 @@
 
 use portpool::{Pool, PoolKind, Refusal, Tenure};
 use portpool_core::{PortRange, RangeSet, Token, Transport, abi::Origin};
-use portpool_kernel::{Reason, RunDir};
+use portpool_kernel::{KeptClear, Reason, RunDir};
 
 use super::AdminError;
 
@@ -93,6 +93,7 @@ pub trait InForce {
 pub struct KernelPool {
     run: RunDir,
     pool: Pool,
+    kept_clear: Option<KeptClear>,
 }
 
 impl KernelPool {
@@ -106,8 +107,19 @@ impl KernelPool {
             Some(Refusal::NotAttached) => AdminError::NotAttached,
             _ => AdminError::Open(error),
         })?;
-        let run = run.clone();
-        Ok(KernelPool { run, pool })
+        Ok(KernelPool {
+            run: run.clone(),
+            pool,
+            kept_clear: None,
+        })
+    }
+
+    fn kept_clear(&mut self) -> Result<&mut KeptClear, AdminError> {
+        let kept_clear = match self.kept_clear.take() {
+            Some(kept_clear) => kept_clear,
+            None => KeptClear::open(&self.run).map_err(portpool_kernel::Error::from)?,
+        };
+        Ok(self.kept_clear.insert(kept_clear))
     }
 }
 
@@ -174,6 +186,15 @@ impl InForce for KernelPool {
     }
 
     fn make_grantable(&mut self, reason: Reason, ports: &RangeSet) -> Result<(), AdminError> {
+        // So it is with most blocks.
+        let is_attached = reason == Reason::Persistent
+            && self
+                .kept_clear()?
+                .is_attached(ports)
+                .map_err(portpool_kernel::Error::from)?;
+        if is_attached {
+            return Ok(());
+        }
         Ok(portpool_kernel::make_grantable(&self.run, reason, ports)?)
     }
 

@@ -36,10 +36,15 @@ impl Lock {
     /// Waits for the turn, which ends with the answer.
     pub(crate) fn begin(&self) -> io::Result<Turn<'_>> {
         flock(&self.0, FlockOperation::LockExclusive)?;
-        let turn = Turn(&self.0);
-        // Its room is taken now, so that a full disk does not keep anybody from noting.
-        if turn.0.metadata()?.len() != WIDTH as u64 {
-            turn.note(IDLE)?;
+        let mut turn = Turn {
+            file: &self.0,
+            is_clean: true,
+        };
+        let mut text = [0; WIDTH];
+        match turn.file.read_at(&mut text, 0)? {
+            WIDTH => turn.is_clean = text.starts_with(IDLE.as_bytes()),
+            // Its room is taken now, so that a full disk does not keep anybody from noting.
+            _ => turn.note(IDLE)?,
         }
         Ok(turn)
     }
@@ -47,20 +52,21 @@ impl Lock {
 
 /// A turn at the lock.
 #[derive(Debug)]
-pub(crate) struct Turn<'a>(&'a File);
+pub(crate) struct Turn<'a> {
+    file: &'a File,
+    is_clean: bool,
+}
 
 impl Turn<'_> {
     /// Whether the one before came to its end.
-    pub(crate) fn is_clean(&self) -> io::Result<bool> {
-        let mut text = [0; WIDTH];
-        self.0.read_exact_at(&mut text, 0)?;
-        Ok(text.starts_with(IDLE.as_bytes()))
+    pub(crate) fn is_clean(&self) -> bool {
+        self.is_clean
     }
 
     /// Notes what is being done: for the next process, not for the next boot, so without a sync.
     pub(crate) fn note(&self, what: &str) -> io::Result<()> {
         let text = format!("{what:<WIDTH$.WIDTH$}");
-        self.0.write_all_at(text.as_bytes(), 0)
+        self.file.write_all_at(text.as_bytes(), 0)
     }
 
     /// Notes that nothing is left half done.
@@ -72,7 +78,7 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         // Fails only for a descriptor that is none.
-        let _ = flock(self.0, FlockOperation::Unlock);
+        let _ = flock(self.file, FlockOperation::Unlock);
     }
 }
 

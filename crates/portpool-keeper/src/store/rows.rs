@@ -57,7 +57,8 @@ pub(super) fn exclusions_meeting(
     )
 }
 
-/// Rows that have a port of the range: of those that start before it only the last can.
+/// Rows that have a port of the range, found from its end downwards: no two rows overlap, so the first
+/// that ends before the range is the last to look at.
 fn meeting<T>(
     connection: &Connection,
     select: &str,
@@ -66,21 +67,20 @@ fn meeting<T>(
     read: fn(&Row<'_>) -> rusqlite::Result<T>,
     range_of: fn(&T) -> PortRange,
 ) -> rusqlite::Result<Vec<T>> {
-    let key = params![
-        transport.to_string(),
-        range.first().number(),
-        range.last().number()
-    ];
+    let key = params![transport.to_string(), range.last().number()];
     // One statement: each takes the lock of the log and looks at the file.
-    let mut met = connection.prepare_cached(&format!(
-        "SELECT * FROM ({select} WHERE transport = ?1 AND first < ?2 ORDER BY first DESC LIMIT 1) UNION ALL \
-         {select} WHERE transport = ?1 AND first BETWEEN ?2 AND ?3 ORDER BY 2"
+    let mut below = connection.prepare_cached(&format!(
+        "{select} WHERE transport = ?1 AND first <= ?2 ORDER BY first DESC"
     ))?;
     let mut found = Vec::new();
-    for row in met.query_map(key, read)? {
-        found.push(row?);
+    for row in below.query_map(key, read)? {
+        let row = row?;
+        if !range_of(&row).overlaps(range) {
+            break;
+        }
+        found.push(row);
     }
-    found.retain(|row| range_of(row).overlaps(range));
+    found.reverse();
     Ok(found)
 }
 

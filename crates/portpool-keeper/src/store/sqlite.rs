@@ -108,6 +108,8 @@ impl Sqlite {
             (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
             (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
             (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+            // Without it some statements are planned anew with each value of a parameter.
+            (DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true),
         ] {
             connection.set_db_config(option, on).map_err(unreadable)?;
         }
@@ -152,6 +154,7 @@ impl Sqlite {
         connection
             .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(())
     }
@@ -381,6 +384,10 @@ fn classify(path: &Path, error: &rusqlite::Error) -> StoreError {
 }
 
 const HEADER_LENGTH: u64 = 512;
+
+/// So many pages in the log are moved into the file; then the log is written anew from its start, over
+/// what has a place on the disk. Of a log that grows the place has to be synced as well.
+const LOG_PAGES: u32 = 64;
 
 /// Whoever looks at the file with another program holds it for moments only.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,7 +1,10 @@
 //! What is committed, read back.
 
-use portpool_core::{Token, Transport};
+use std::fs;
+
+use portpool_core::{PortRange, RangeSet, Token, Transport};
 use portpool_keeper::store::{Block, Change, Records, Sqlite, Store, StoreError};
+use portpool_testkit::Chance;
 
 use crate::kit::{Place, block, boot, example, exclusion, range};
 
@@ -58,6 +61,72 @@ fn deleting_and_naming_anew_match_exactly_these_ports() {
     assert_eq!(place.read().blocks, []);
 }
 
+/// Against a look at each record.
+#[test]
+fn what_meets_a_range_is_found() {
+    let seed = Chance::seed();
+    println!("seed {seed}");
+    let mut chance = Chance::new(seed);
+    let place = Place::new();
+    let mut store = place.open();
+    let mut changes = Vec::new();
+    for transport in Transport::ALL {
+        for ports in apart(&mut chance) {
+            changes.push(Change::AddBlock(block(transport, &ports.to_string())));
+        }
+        for ports in apart(&mut chance) {
+            changes.push(Change::AddExclusion(exclusion(
+                transport,
+                &ports.to_string(),
+            )));
+        }
+    }
+    store.commit(&changes).expect("commit");
+    let records = store.records().expect("read");
+    let (mut some, mut none) = (0, 0);
+    for _ in 0..2_000 {
+        let asked = some_range(&mut chance, 2_100);
+        let transport = Transport::ALL[chance.below(2) as usize];
+        let is_met = |of: Transport, range: PortRange| of == transport && range.overlaps(asked);
+        let mut blocks = records.blocks.clone();
+        blocks.retain(|it| is_met(it.transport, it.range));
+        let mut exclusions = records.exclusions.clone();
+        exclusions.retain(|it| is_met(it.transport, it.range));
+        match blocks.is_empty() {
+            true => none += 1,
+            false => some += 1,
+        }
+        let met = store.blocks_meeting(transport, asked).expect("blocks");
+        assert_eq!(met, blocks, "{asked}");
+        let met = store
+            .exclusions_meeting(transport, asked)
+            .expect("exclusions");
+        assert_eq!(met, exclusions, "{asked}");
+    }
+    assert!(some > 100 && none > 100, "{some} {none}");
+}
+
+/// A log that has to grow costs each commit its new length; one that is written over again does not.
+#[test]
+fn the_log_of_a_store_that_stays_open_stays_small() {
+    let place = Place::new();
+    let mut store = place.open();
+    let log = place.state.path().join("store.sqlite-wal");
+    let mut longest = 0;
+    for _ in 0..200 {
+        for change in [
+            Change::AddBlock(block(Transport::Tcp, "5000")),
+            Change::DeleteBlock(Transport::Tcp, range("5000")),
+        ] {
+            store.commit(&[change]).expect("commit");
+            longest = longest.max(fs::metadata(&log).expect("a log").len());
+        }
+    }
+    // Each commit writes two pages of 4 KiB at least: that is 3 MiB in all.
+    assert!((8_192..512 * 1024).contains(&longest), "{longest}");
+    assert_eq!(place.read(), Records::default());
+}
+
 #[test]
 fn a_reader_sees_what_a_writer_commits() {
     let place = Place::new();
@@ -85,4 +154,24 @@ fn two_writers_take_turns() {
     }
     assert_eq!(one.records().expect("read"), other.records().expect("read"));
     assert_eq!(place.read().blocks.len(), 100);
+}
+
+/// Ranges of 1 to 20 ports in the first 2,100, some side by side, none over another.
+fn apart(chance: &mut Chance) -> Vec<PortRange> {
+    let mut free = RangeSet::from(range("1-2100"));
+    let mut ranges = Vec::new();
+    for _ in 0..100 {
+        let range = some_range(chance, 2_080);
+        if free.covers(range) {
+            free.remove(range);
+            ranges.push(range);
+        }
+    }
+    ranges
+}
+
+fn some_range(chance: &mut Chance, last_first: u32) -> PortRange {
+    let number = |number: u32| u16::try_from(number).expect("a port");
+    let (first, count) = (1 + chance.below(last_first), 1 + chance.below(20));
+    PortRange::from_numbers(number(first), number(count)).expect("a range")
 }

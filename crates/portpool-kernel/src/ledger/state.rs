@@ -66,6 +66,14 @@ pub(crate) struct State {
     pub(crate) done: RangeSet,
 }
 
+impl State {
+    /// Whether the sysctl, which is `now`, has all that is entered and nothing of ours beyond.
+    pub(crate) fn is_in_force(&self, now: &RangeSet) -> bool {
+        let wanted = self.entries.all();
+        self.may == wanted && wanted.difference(now).is_empty()
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{HEAD}")?;

@@ -11,8 +11,10 @@ use portpool::{
     Caller, Pool, Port, PortRange, RangeSet, Refusal, Request, Reservation, Transport, Transports,
     Want,
 };
+use portpool_keeper::{Admin, AdminError, StateDir, admin::Persist};
 use portpool_kernel::{
-    AttachOptions, Reason, attach, detach, keep_exactly, kept_for, let_go, make_grantable,
+    AttachOptions, KeptClear, Reason, attach, detach, keep_exactly, kept_for, let_go,
+    make_grantable,
 };
 use portpool_testkit::{Arena, Size, in_arena, in_bare_arena};
 
@@ -101,6 +103,120 @@ fn a_live_block_stays_kept_clear_when_the_ephemeral_range_is_widened_over_it() {
         })
         .expect("attach");
         assert!(covers("20000-20999"), "{}", reserved());
+    });
+}
+
+/// A persistent block in the pool's ranges is not entered for its own sake: the ranges keep it clear. Those
+/// may change, also where attach knows nothing of records.
+#[test]
+fn a_persistent_block_stays_kept_clear_when_the_pool_gets_other_ranges() {
+    in_arena!(|arena| {
+        let (run, ports) = (arena.run(), set("40000-40003"));
+        let attach_with = |ranges: &str| {
+            attach(&AttachOptions {
+                ranges: Some(set(ranges)),
+                ..arena.options()
+            })
+            .expect("attach");
+        };
+        let noted = || kept_for(run, Reason::Persistent).expect("look");
+        attach_with("40000-40999");
+        let mut kept_clear = KeptClear::open(run).expect("open");
+        assert!(kept_clear.is_attached(&ports).expect("look"));
+        make_grantable(run, Reason::Persistent, &ports).expect("make grantable");
+        assert_eq!(noted(), RangeSet::new());
+        let pool = arena.pool();
+        let range = "40000-40003".parse().expect("range");
+        let token = pool.new_persistent_token().expect("token");
+        pool.install_persistent(Transport::Tcp, range, token, None)
+            .expect("install");
+
+        attach_with("20000-20999");
+        assert!(covers("40000-40003"), "{}", reserved());
+        assert!(!covers("40004"), "{}", reserved());
+        assert_eq!(noted(), ports);
+        assert!(!kept_clear.is_attached(&ports).expect("look"));
+
+        attach_with("40000-40999");
+        assert_eq!(noted(), RangeSet::new());
+        assert!(kept_clear.is_attached(&ports).expect("look"));
+        pool.remove_persistent(Transport::Tcp, range)
+            .expect("remove");
+        let_go(run, Reason::Persistent, &ports).expect("let go");
+        assert!(covers("40000-40003"), "{}", reserved());
+        attach_with("20000-20999");
+        assert!(!covers("40000"), "{}", reserved());
+    });
+}
+
+/// An attach that knows nothing of records takes no turns with whoever administrates.
+#[test]
+fn a_block_made_while_the_pool_gets_other_ranges_is_kept_clear_or_refused() {
+    in_arena!(|arena: &Arena| {
+        let state = arena.run().path().parent().expect("a directory around it");
+        let state = StateDir::new(state.join("state"));
+        let mut admin = Admin::open(arena.run(), &state).expect("open");
+        let block = Persist {
+            transports: Transports::Tcp,
+            range: "40000-40003".parse().expect("range"),
+            group: None,
+            note: None,
+        };
+        let is_over = AtomicBool::new(false);
+        let (mut made, mut refused) = (0, 0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for ranges in ["40000-40999", "20000-20999"].repeat(Size::asked().pick(2, 50)) {
+                    let options = AttachOptions {
+                        ranges: Some(set(ranges)),
+                        ..arena.options()
+                    };
+                    attach(&options).expect("attach");
+                }
+                is_over.store(true, Ordering::Relaxed);
+            });
+            while !is_over.load(Ordering::Relaxed) {
+                match admin.persist(&block) {
+                    Ok(_) => {
+                        made += 1;
+                        assert!(covers("40000-40003"), "{}", reserved());
+                        let ended = admin.unpersist(block.transports, block.range);
+                        ended.expect("unpersist");
+                    }
+                    Err(AdminError::Kernel(error)) => {
+                        refused += 1;
+                        assert_eq!(error.refusal(), Some(Refusal::Ephemeral));
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        println!("{made} made, {refused} refused");
+        assert!(made > 0);
+        // Nobody has anything any more.
+        keep_exactly(arena.run(), Reason::Granted, &RangeSet::new()).expect("let go");
+        assert!(!covers("40000"), "{}", reserved());
+    });
+}
+
+#[test]
+fn what_the_pool_keeps_clear_is_asked_of_the_sysctl_as_it_is() {
+    in_arena!(|arena| {
+        let (run, ports) = (arena.run(), set("20000-20003"));
+        let mut kept_clear = KeptClear::open(run).expect("open");
+        let mut is_attached = |ports: &str| kept_clear.is_attached(&set(ports)).expect("look");
+        assert!(is_attached("20000-20003"));
+        assert!(!is_attached("40000-40003"));
+        assert!(!is_attached("32767-32768"));
+        // Also where what is missing is something else.
+        fs::write(RESERVED, "20000-20003\n").expect("write the sysctl");
+        assert!(!is_attached("20000-20003"));
+        make_grantable(run, Reason::Persistent, &ports).expect("mend");
+        assert!(is_attached("20000-20003"));
+        detach(run, false).expect("detach");
+        assert!(!is_attached("20000-20003"));
+        arena.attach();
+        assert!(is_attached("20000-20003"));
     });
 }
 

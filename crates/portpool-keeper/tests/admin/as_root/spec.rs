@@ -237,6 +237,25 @@ fn a_block_in_the_ephemeral_range_is_kept_from_automatic_choice_as_long_as_it_li
     });
 }
 
+/// A block there needs no entry of its own: those of the pool do, and somebody may have taken them out.
+#[test]
+fn a_block_in_the_pools_ranges_is_made_once_the_sysctl_has_all_of_the_pools_entries() {
+    in_arena!(|arena| {
+        let (mut admin, before) = (admin(arena), reserved());
+        persist(&mut admin, "20000-20003");
+        assert_eq!(reserved(), before);
+        fs::write(RESERVED, "20004-20007\n").expect("write the sysctl");
+        persist(&mut admin, "20004-20007");
+        assert!(before.difference(&reserved()).is_empty(), "{}", reserved());
+        for ports in ["20000-20003", "20004-20007"] {
+            admin
+                .unpersist(Transports::Tcp, range(ports))
+                .expect("unpersist");
+        }
+        assert!(before.difference(&reserved()).is_empty(), "{}", reserved());
+    });
+}
+
 /// Section 7: netsh's kind, cases 16 and 27.
 #[test]
 fn an_exclusion_keeps_automatic_choice_and_reservations_away_and_lets_binds_through() {
