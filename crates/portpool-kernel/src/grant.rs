@@ -29,7 +29,7 @@ use crate::{
 /// # Errors
 /// Any step that fails; what was entered for it is taken out again.
 pub fn make_grantable(run: &RunDir, reason: Reason, ports: &RangeSet) -> Result<(), Error> {
-    change(run, reason, |before| before.union(ports))
+    change(run, reason, ports, |before| before.union(ports))
 }
 
 /// Lets automatic choice have ports again, unless they are kept for another reason or in the
@@ -39,7 +39,9 @@ pub fn make_grantable(run: &RunDir, reason: Reason, ports: &RangeSet) -> Result<
 /// # Errors
 /// Any step that fails; the ports may or may not be kept clear then.
 pub fn let_go(run: &RunDir, reason: Reason, ports: &RangeSet) -> Result<(), Error> {
-    change(run, reason, |before| before.difference(ports))
+    change(run, reason, &RangeSet::new(), |before| {
+        before.difference(ports)
+    })
 }
 
 /// Keeps exactly these ports for this reason: [`make_grantable`] and [`let_go`] in one.
@@ -47,7 +49,7 @@ pub fn let_go(run: &RunDir, reason: Reason, ports: &RangeSet) -> Result<(), Erro
 /// # Errors
 /// As those.
 pub fn keep_exactly(run: &RunDir, reason: Reason, ports: &RangeSet) -> Result<(), Error> {
-    change(run, reason, |_| ports.clone())
+    change(run, reason, ports, |_| ports.clone())
 }
 
 /// The ports that are kept clear for a reason. For [`Reason::Persistent`] that is what
@@ -107,6 +109,7 @@ impl KeptClear {
 fn change(
     run: &RunDir,
     reason: Reason,
+    asked: &RangeSet,
     edit: impl FnOnce(&RangeSet) -> RangeSet,
 ) -> Result<(), Error> {
     let namespace = NetNamespace::current()?;
@@ -124,7 +127,9 @@ fn change(
     let before = without_lost_windows(&ledger, &maps, &now)?;
     let entries = before.clone().with(reason, edit(before.of(reason)));
     let entries = noted(entries);
-    let is_in_force = ledger.is_in_force(&now);
+    // An attach that was stopped before its sweep leaves entries of ports that nobody is granted.
+    let is_swept = reason != Reason::Persistent || maps.are_kept(asked)?;
+    let is_in_force = ledger.is_in_force(&now) && is_swept;
     if entries == before && is_in_force {
         return Ok(());
     }

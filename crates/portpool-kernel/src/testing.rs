@@ -1,8 +1,24 @@
-//! The fuzz targets of this crate: what must hold of its parsers whatever they are given.
+//! For tests elsewhere: sweeps alone, and the fuzz targets of this crate: what must hold of its parsers
+//! whatever they are given.
 
 use portpool_core::{PortRange, RangeSet, abi::RANGE_COUNT_MAX};
 
-use crate::{cgroup, diag, held, ledger, namespace, reap, sysctl};
+use crate::{
+    Error, RunDir, cgroup, diag, held, ledger, namespace, programs::Programs, reap, sysctl,
+};
+
+/// Sweeps up the sockets of all processes as attach does, many times.
+///
+/// # Errors
+/// As attaching.
+pub fn sweep(run: &RunDir, times: u32) -> Result<(), Error> {
+    let _lock = run.lock()?;
+    let mut programs = Programs::open(run)?;
+    for _ in 0..times {
+        programs.sweep()?;
+    }
+    Ok(())
+}
 
 /// A ledger's file is read as one that is written as it reads, or refused with the reason; and by the same
 /// bytes as decisions, what is ours goes from the sysctl and what is the administrator's stays.

@@ -153,10 +153,22 @@ impl InForce for KernelPool {
             token,
             group,
         } = *block;
-        let installed = match origin {
-            Origin::New => self.pool.install_persistent(transport, range, token, group),
-            Origin::Restored => self.pool.restore_persistent(transport, range, token, group),
+        let pool = &self.pool;
+        let install = || match origin {
+            Origin::New => pool.install_persistent(transport, range, token, group),
+            Origin::Restored => pool.restore_persistent(transport, range, token, group),
         };
+        let mut installed = install();
+        let refusal = installed
+            .as_ref()
+            .err()
+            .and_then(portpool::AdminError::refusal);
+        if refusal == Some(Refusal::Ephemeral) {
+            // Somebody has attached with other ranges since the ports were made grantable, or is just doing so, or
+            // was stopped at it. With the lock of the run directory it is done for good.
+            portpool_kernel::make_grantable(&self.run, Reason::Persistent, &range.into())?;
+            installed = install();
+        }
         installed.map_err(|error| AdminError::refused(Some((transport, range)), error))
     }
 

@@ -16,7 +16,7 @@ use portpool_kernel::{
     AttachOptions, KeptClear, Reason, attach, detach, keep_exactly, kept_for, let_go,
     make_grantable,
 };
-use portpool_testkit::{Arena, Size, in_arena, in_bare_arena};
+use portpool_testkit::{Arena, Size, in_arena, in_bare_arena, sys::bpf::Map};
 
 use crate::scene::{RESERVED, reserved};
 
@@ -153,15 +153,8 @@ fn a_persistent_block_stays_kept_clear_when_the_pool_gets_other_ranges() {
 #[test]
 fn a_block_made_while_the_pool_gets_other_ranges_is_kept_clear_or_refused() {
     in_arena!(|arena: &Arena| {
-        let state = arena.run().path().parent().expect("a directory around it");
-        let state = StateDir::new(state.join("state"));
-        let mut admin = Admin::open(arena.run(), &state).expect("open");
-        let block = Persist {
-            transports: Transports::Tcp,
-            range: "40000-40003".parse().expect("range"),
-            group: None,
-            note: None,
-        };
+        let mut admin = Admin::open(arena.run(), &state_of(arena)).expect("open");
+        let block = block("40000-40003");
         let is_over = AtomicBool::new(false);
         let (mut made, mut refused) = (0, 0);
         thread::scope(|scope| {
@@ -197,6 +190,46 @@ fn a_block_made_while_the_pool_gets_other_ranges_is_kept_clear_or_refused() {
         keep_exactly(arena.run(), Reason::Granted, &RangeSet::new()).expect("let go");
         assert!(!covers("40000"), "{}", reserved());
     });
+}
+
+/// Such an attach leaves entries in ledger and sysctl of ports that the kernel grants nobody.
+#[test]
+fn a_block_is_made_where_an_attach_was_stopped_before_its_sweep() {
+    in_arena!(|arena: &Arena| {
+        let kept = arena
+            .run()
+            .path()
+            .join(format!("bpf/pool-{}/kept", arena.pool().netns_cookie()));
+        let kept = Map::open(&kept).expect("open the map");
+        let mut admin = Admin::open(arena.run(), &state_of(arena)).expect("open");
+        let ports = RangeSet::from(block("20000-20003").range);
+        let mut kept_clear = KeptClear::open(arena.run()).expect("open");
+        for _ in 0..2 {
+            kept.write(&(20_000_u32 / 64).to_ne_bytes(), &[0; 8])
+                .expect("write");
+            assert_eq!(refusal(&arena.pool(), "20000-20003"), Refusal::Ephemeral);
+            assert!(kept_clear.is_attached(&ports).expect("look"));
+            admin.persist(&block("20000-20003")).expect("persist");
+            admin
+                .unpersist(Transports::Tcp, block("20000-20003").range)
+                .expect("unpersist");
+        }
+        drop(acquire(&arena.pool(), "20000-20003").expect("acquire"));
+    });
+}
+
+fn state_of(arena: &Arena) -> StateDir {
+    let around = arena.run().path().parent().expect("a directory around it");
+    StateDir::new(around.join("state"))
+}
+
+fn block(range: &str) -> Persist {
+    Persist {
+        transports: Transports::Tcp,
+        range: range.parse().expect("range"),
+        group: None,
+        note: None,
+    }
 }
 
 #[test]

@@ -142,8 +142,12 @@ typedef struct _SECURITY_ATTRIBUTES {
 } SECURITY_ATTRIBUTES, *PSECURITY_ATTRIBUTES, *LPSECURITY_ATTRIBUTES;
 
 #define STATUS_PENDING ((DWORD)0x00000103)
-#define HasOverlappedIoCompleted(overlapped) \
-    ((DWORD)__atomic_load_n(&(overlapped)->Internal, __ATOMIC_ACQUIRE) != STATUS_PENDING)
+/* By its address: of a member of a packed structure a compiler may take the load for a call of a library. */
+static __inline__ int portpool_ws_has_completed(const volatile void *overlapped) {
+    const volatile OVERLAPPED *state = (const volatile OVERLAPPED *)overlapped;
+    return (DWORD)__atomic_load_n(&state->Internal, __ATOMIC_ACQUIRE) != STATUS_PENDING;
+}
+#define HasOverlappedIoCompleted(overlapped) portpool_ws_has_completed(overlapped)
 
 #define INVALID_HANDLE_VALUE ((HANDLE)(LONG_PTR)-1)
 

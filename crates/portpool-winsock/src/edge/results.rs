@@ -69,9 +69,13 @@ pub(super) unsafe fn get(
     let count = unsafe { Bytes::new(count, size_of::<u32>()) };
     // SAFETY: as the caller says.
     let flags = unsafe { Bytes::new(flags, size_of::<u32>()) };
-    count.probe::<4>()?;
-    flags.probe::<4>()?;
-    let (status, bytes) = match operations::look(|| structure.read())? {
+    // Either may lie in the structure: to probe it there could undo a completion that comes meanwhile.
+    let look = || {
+        count.probe::<4>()?;
+        flags.probe::<4>()?;
+        structure.read()
+    };
+    let (status, bytes) = match operations::look(look)? {
         (PENDING, _) if !waits => return Err(Code::IO_INCOMPLETE),
         (PENDING, _) => {
             await_end(structure)?;

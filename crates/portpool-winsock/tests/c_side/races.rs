@@ -111,6 +111,8 @@ impl Sanitized {
         let options = [
             format!("suppressions={}", suppressions.display()),
             format!("log_path={}", reports.display()),
+            // The longest, or of what one side did long ago no stack is left.
+            "history_size=7".to_owned(),
             // It ends as it would, and the reports are for `expect_nothing`.
             "exitcode=0".to_owned(),
         ];
