@@ -27,16 +27,16 @@ pub(crate) fn measure(stage: &Stage, report: &mut Report) {
     let pool = pool.expect("the embedded pool");
     on_disk(stage, &pool, report);
     let list = ListInMemory::mount();
-    let alone = reserve(stage, &pool, Loop::Library, 1, 8, 201);
+    let alone = reserve(stage, &pool, Loop::Inlined, 1, 8, 201);
     report.note("embedded, the only port of a process", alone);
     // A process that lists something already.
     let held = pool.acquire(&other()).expect("a free port");
     for (count, burst, rounds) in [(1, 8, 201), (16, 2, 201), (1_000, 1, 41), (16_000, 1, 7)] {
-        let found = reserve(stage, &pool, Loop::Library, count, burst, rounds);
+        let found = reserve(stage, &pool, Loop::Inlined, count, burst, rounds);
         report.add(&format!("embedded/reserve/{count}"), 1.15, found);
     }
-    let found = reserve(stage, &pool, Loop::Inlined, 1, 8, 201);
-    report.note("embedded, 1 against inlined system calls", found);
+    let found = reserve(stage, &pool, Loop::Library, 1, 8, 201);
+    report.note("embedded, 1 against calls of the C library", found);
     drop((held, list));
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn measure(stage: &Stage, report: &mut Report) {
 fn on_disk(stage: &Stage, pool: &Pool, report: &mut Report) {
     let _held = pool.acquire(&other()).expect("a free port");
     for (count, burst) in [(1, 8), (16, 2)] {
-        let found = reserve(stage, pool, Loop::Library, count, burst, 201);
+        let found = reserve(stage, pool, Loop::Inlined, count, burst, 201);
         report.note(&format!("embedded, {count} listed on disk"), found);
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn measure(stage: &Stage, report: &mut Report) {
     let plain = RefCell::new(Pipes::of(&mut direct));
     let ratio = |order: &str| compared(stage, &handed, &plain, order);
     report.add("handover/bind", 40.0, ratio("bind"));
-    report.add("handover/listen", 50.0, ratio("listen"));
+    report.add("handover/listen", 40.0, ratio("listen"));
     report.add("handover/other_syscalls", 2.0, ratio("other"));
     drop((handed, plain));
     direct.wait().expect("wait");
